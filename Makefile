@@ -1,0 +1,47 @@
+# `make demo` is the quickest way in, `make test` checks a change; `make` alone lists everything.
+
+PYTHON ?= python3
+BIN := .venv/bin
+MADE := .venv/made
+PEERS := .venv/peers
+MODULES = $(subst /,.,$(patsubst src/%.py,%,$(subst /__init__,,$(shell find src/hiss -name '*.py' | sort))))
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint bench docs
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(MADE) ## make .venv; PYTHON=python3.12 chooses the interpreter
+
+demo: $(MADE) ## hear what the bundled models do
+	$(BIN)/hiss demo
+
+test: $(MADE) ## run every test, two at a time
+	$(ONE_THREAD) $(BIN)/pytest -n 2
+
+lint: $(MADE) ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(PEERS) ## time our network against its peers
+	$(BIN)/python benchmarks/networks.py
+
+docs: $(MADE) ## write the reference to site/
+	@# Every module is named, as pdoc leaves out those that __all__ does not list; it warns of those it meets twice.
+	@$(BIN)/python -W ignore -m pdoc --docformat google --output-directory site $(MODULES)
+
+# torch goes in first and alone: the build that is chosen then, such as a CPU build from a folder of wheels, stays.
+$(MADE): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# One peer asks for torchaudio, which its network never uses and which needs CUDA: hence --no-deps.
+$(PEERS): $(MADE) benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/requirements.txt
+	@touch $@

@@ -1,0 +1,143 @@
+"""hiss evaluate: how good the results of a model are."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from hiss.cli.extras import need
+from hiss.cli.outputs import asked
+from hiss.cli.terminal import Terminal, terminal
+from hiss.errors import UsageError
+
+if TYPE_CHECKING:
+    from hiss.audio import Audio
+    from hiss.evaluation.generation import GenerationReport, Spread
+
+EXAMPLE = "Example: hiss evaluate generation --model digits --reference 'test-*.tar' --train 'train-*.tar'"
+
+COUNT = 50
+"""Sounds that --model makes, of each class where it has classes."""
+
+app = typer.Typer(no_args_is_help=False, help="Measure how good the results of a model are.")
+
+
+@app.command("generation", epilog=EXAMPLE)
+def generation(
+    context: typer.Context,
+    reference: Annotated[str, typer.Option(help="Real recordings the model never saw: a folder, or tar shards.")],
+    generated: Annotated[str | None, typer.Option(help="Folder of sounds that hiss generate wrote.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Make the sounds now, with this model.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", help="Of --model: sounds of each class, 50 by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 0,
+    train: Annotated[str | None, typer.Option(help="Recordings the model learned from; finds copies.")] = None,
+    embedding: Annotated[str, typer.Option(help="What listens: digits or logmel.")] = "digits",
+    as_json: Annotated[bool, typer.Option("--json", help="Report everything as JSON.")] = False,
+) -> None:
+    """Compare generated sounds with real ones: as asked, like real, varied, no copies.
+
+    Takes finished sounds (--generated) or makes them (--model). What was asked
+    is read from names such as 7-0.wav; what a real recording is, from its
+    metadata.
+    """
+    screen = terminal(context)
+    if (generated is None) == (model is None):
+        raise UsageError("give the sounds to judge, either by --generated FOLDER or by --model NAME")
+    if count is not None and model is None:
+        raise UsageError("--count says how many sounds --model makes; leave it out with --generated")
+    need("librosa")
+
+    from hiss.evaluation.clips import read_clips
+    from hiss.evaluation.embeddings import questions
+    from hiss.evaluation.generation import evaluate_generation
+
+    classes = questions(embedding)
+    with screen.bar("reading"):
+        real = read_clips(reference)
+        learned = None if train is None else [clip.audio for clip in read_clips(train)]
+        made = [] if generated is None else read_clips(generated)
+    if model is None:
+        sounds = [clip.audio for clip in made]
+        wanted = [asked(clip.name, classes) for clip in made]
+    else:
+        sounds, wanted = _make(screen, model, count=COUNT if count is None else count, seed=seed, classes=classes)
+    with screen.bar("listening"):
+        report = evaluate_generation(
+            sounds,
+            [clip.audio for clip in real],
+            train=learned,
+            embedding=embedding,
+            asked=wanted,
+            labels=[clip.labels(classes) for clip in real],
+            seed=seed,
+        )
+    if as_json:
+        screen.json(report.to_dict())
+    else:
+        screen.show(_figures(report))
+        screen.show(_notes(report))
+
+
+def _make(
+    screen: Terminal, model: str, *, count: int, seed: int, classes: Mapping[str, Sequence[str]]
+) -> "tuple[list[Audio], list[dict[str, str]]]":
+    """Returns new sounds, `count` of each class of the model's first label, and which of `classes` each shall be."""
+    from hiss.pipeline import load
+
+    pipeline = load(model)
+    field, names = next(iter(pipeline.labels.items()), ("", ()))
+    prompts: list[dict[str, str]] = [{field: name} for name in names]
+    with screen.bar("generating") as bar:
+        sounds = pipeline.generate(
+            prompts or None, count=count, seed=seed, watch=lambda done, total, _: bar.update(done, total)
+        )
+    known = [prompt if prompt[field] in classes.get(field, ()) else {} for prompt in prompts] or [{}]
+    return sounds, [prompt for prompt in known for _ in range(count)]
+
+
+def _figures(report: "GenerationReport") -> Table:
+    table = Table("", "generated", "real", "chance", box=None, pad_edge=False)
+    ours, real = report.levels["generated"], report.levels["reference"]
+    table.add_row("recordings", str(report.clips["generated"]), str(report.clips["reference"]))
+    for name, share in report.accuracy.items():
+        known = report.reference_accuracy.get(name)
+        table.add_row(f"{name} as asked", f"{share:.1%}", "" if known is None else f"{known:.1%}")
+    for name, value in report.figures.items():
+        chance = report.chance.get(name)
+        title = name.upper() if name in ("fad", "kad") else name
+        table.add_row(title, f"{value:.3g}", _range(report.floor[name]), "" if chance is None else _range(chance))
+    for name, value in report.effective_classes.items():
+        table.add_row(f"{name} variety", f"{value:.1f} of {len(report.shares[name])}")
+    if report.neighbours:
+        table.add_row("likeness", *(_range(report.neighbours[one].correlation) for one in ("generated", "reference")))
+    table.add_row("RMS, dBFS", _range(ours.rms), _range(real.rms))
+    table.add_row("clipped", f"{ours.clipped:.1%}", f"{real.clipped:.1%}")
+    table.add_row("silent", f"{ours.silent:.1%}", f"{real.silent:.1%}")
+    return table
+
+
+def _notes(report: "GenerationReport") -> Table:
+    """Returns what each column and row means, in a line each."""
+    table = Table.grid("", "", padding=(0, 2))
+    table.add_row()
+    table.add_row("real", "what real recordings score instead: the best to hope for")
+    table.add_row("chance", "what two random sets of real recordings score")
+    table.add_row("( .. )", "where 90 % of the recordings, or of random draws, lie")
+    for name, classes in report.class_accuracy.items():
+        table.add_row(f"{name} as asked", ", ".join(f"{one} {share:.0%}" for one, share in classes.items()))
+    table.add_row("FAD, KAD", "distance to the reference: lower is better")
+    table.add_row("vendi", "how many different sounds they are worth: like real is best")
+    if report.shares:
+        table.add_row("inception", "clear, and of all classes: like real is best")
+        table.add_row("variety", "how many classes are heard, in effect")
+    if report.neighbours:
+        table.add_row("likeness", "to the most similar training recording: 1 is a copy")
+    return table
+
+
+def _range(spread: "Spread") -> str:
+    """Returns the median and, in brackets, what 90 % lie between."""
+    return f"{spread.median:.3g} ({spread.low:.2g}..{spread.high:.2g})"

@@ -1,0 +1,34 @@
+"""Packages that only some commands need, and what to install when one of them is missing."""
+
+from importlib.util import find_spec
+
+from hiss.errors import HissError
+
+EXTRAS = {
+    "accelerate": "train",
+    "librosa": "evaluate",
+    "matplotlib": "plot",
+    "onnxruntime": "metrics",
+    "pesq": "metrics",
+    "pystoi": "metrics",
+    "speechmos": "metrics",
+    "tensorboard": "train",
+    "webdataset": "train",
+}
+"""The extra that brings a package."""
+
+
+def need(*packages: str) -> None:
+    """Makes sure that packages are there before long work begins.
+
+    Raises:
+        HissError: one of them is not; the sentence says what to install.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise HissError(missing(package))
+
+
+def missing(package: str) -> str:
+    """Returns what to do without a package."""
+    return f"the package {package} is missing; install it with: pip install 'hiss[{EXTRAS.get(package, 'all')}]'"

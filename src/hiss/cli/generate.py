@@ -1,0 +1,141 @@
+"""hiss generate: sounds from a model."""
+
+import math
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hiss.cli.extras import need
+from hiss.cli.outputs import check_writable, slug, sound_files
+from hiss.cli.terminal import terminal
+from hiss.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from hiss.audio import Audio, Level
+
+EXAMPLE = "Example: hiss generate 7 --model digits --count 8 --seed 0 -o out/"
+
+LEVELS: "tuple[Level, ...]" = ("peak", "rms", "lufs", "none")
+
+
+def generate(
+    context: typer.Context,
+    prompt: Annotated[str | None, typer.Argument(help="What to generate, such as '7' or '7 theo'.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="A name from hiss models, or a folder.")] = None,
+    length: Annotated[float | None, typer.Option(help="Seconds; the model's own length by default.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many sounds.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps: more is slower and often better.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="How to walk from noise to sound.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Weight of the prompt; 1 is none.")] = None,
+    negative: Annotated[str | None, typer.Option(help="A prompt to stay away from.")] = None,
+    temperature: Annotated[float, typer.Option(help="Scale of all noise; below 1 is tamer.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same sounds.")] = None,
+    sample_rate: Annotated[int | None, typer.Option(help="Hz; the model's own by default.")] = None,
+    normalize: Annotated[str, typer.Option(help="Level of each sound: peak, rms, lufs or none.")] = "peak",
+    file_format: Annotated[str | None, typer.Option("--format", help="wav, flac, ogg, opus or mp3.")] = None,
+    init: Annotated[Path | None, typer.Option(help="A recording to vary.")] = None,
+    strength: Annotated[float, typer.Option(help="How far to leave --init; 1 forgets it.")] = 0.5,
+    continue_from: Annotated[Path | None, typer.Option("--continue", help="A recording to continue.")] = None,
+    inpaint: Annotated[Path | None, typer.Option(help="A recording to refill within --span.")] = None,
+    span: Annotated[str | None, typer.Option(help="Seconds A:B to refill, such as 0.5:1.25.", metavar="A:B")] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Make the end lead seamlessly to the start.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sounds at a time; does not change them.")] = 8,
+    device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda or mps.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw a picture of the sounds beside them.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A file, or a folder for several.")] = Path("out"),
+) -> None:
+    """Generate sounds from a model and write them to files.
+
+    Prints the path of each file. In a folder the files are named after the
+    prompt: 7-0.wav, 7-1.wav ...
+    """
+    screen = terminal(context)
+    if not model:
+        raise UsageError("no model was named; add --model NAME (hiss models lists them) or --model FOLDER")
+    if normalize not in LEVELS:
+        raise unknown("value of --normalize", normalize, LEVELS)
+    stem = slug(prompt or Path(model).name)
+    files = sound_files(output, stem=stem, count=count, file_format=file_format, sample_rate=sample_rate)
+    window = None if span is None else _seconds(span)
+    check_writable(files[0].parent)
+    if plot:
+        need("matplotlib", "librosa")
+
+    import torch
+
+    from hiss.audio import Audio
+    from hiss.pipeline import load
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if seed is None:
+        seed = secrets.randbits(32)
+        screen.say(f"seed {seed}")
+    recordings = [None if path is None else Audio.load(path) for path in (init, continue_from, inpaint)]
+    pipeline = load(model, device=device)
+    with screen.bar("generating") as bar:
+        sounds = pipeline.generate(
+            prompt,
+            length=length,
+            sample_rate=sample_rate,
+            steps=steps,
+            sampler=sampler,
+            guidance=guidance,
+            negative=negative,
+            temperature=temperature,
+            seed=seed,
+            count=count,
+            init=recordings[0],
+            strength=strength,
+            continue_from=recordings[1],
+            inpaint=recordings[2],
+            span=window,
+            loop=loop,
+            batch_size=batch_size,
+            watch=lambda done, total, _: bar.update(done, total),
+        )
+    sounds = [sound.normalize(normalize) for sound in sounds]
+    files[0].parent.mkdir(parents=True, exist_ok=True)
+    for file, sound in zip(files, sounds, strict=True):
+        sound.save(file, resample=True)
+        if not as_json:
+            screen.result(str(file))
+    if as_json:
+        screen.json([_facts(file, sound, prompt, seed) for file, sound in zip(files, sounds, strict=True)])
+    if plot:
+        from hiss.plot import picture
+
+        image = files[0].with_suffix(".png") if files == [output] else files[0].with_name(f"{stem}.png")
+        picture([(file.name, sound) for file, sound in zip(files, sounds, strict=True)], image)
+        screen.say(f"picture: {image}")
+
+
+def _facts(file: Path, sound: "Audio", prompt: str | None, seed: int) -> dict[str, object]:
+    """Returns what --json tells about one file."""
+    return {
+        "file": str(file),
+        "prompt": prompt,
+        "seed": seed,
+        "seconds": sound.seconds,
+        "sample_rate": sound.sample_rate,
+        "channels": sound.channels,
+    }
+
+
+def _seconds(span: str) -> tuple[float, float]:
+    """Returns the two ends of A:B in seconds.
+
+    Raises:
+        UsageError: it is not two numbers, the first at least 0 and below the second.
+    """
+    try:
+        start, end = (float(part) for part in span.split(":"))
+    except ValueError:
+        start, end = math.nan, math.nan
+    if not 0 <= start < end < math.inf:
+        raise UsageError(f"--span must be two times in seconds, A:B with A before B such as 0.5:1.25, not {span!r}")
+    return start, end

@@ -1,0 +1,41 @@
+"""hiss models: what comes with the package."""
+
+from typing import Annotated
+
+import typer
+from rich.markdown import Markdown
+from rich.table import Table
+
+from hiss.cli.terminal import terminal
+
+EXAMPLE = "Example: hiss models digits"
+
+
+def models(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Print the model card of this model or folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """List the bundled models, or print the card of one."""
+    screen = terminal(context)
+
+    from hiss.pipeline import bundled, load
+
+    cards = {one: load(one).card for one in ([name] if name else bundled())}
+    if as_json:
+        screen.json([{"name": one, "summary": summary(card), "card": card} for one, card in cards.items()])
+    elif name:
+        screen.show(Markdown(cards[name]))
+    else:
+        table = Table("model", "what it does", box=None, pad_edge=False)
+        for one, card in cards.items():
+            table.add_row(one, summary(card))
+        screen.show(table)
+
+
+def summary(card: str) -> str:
+    """Returns the first paragraph of a model card, on one line; headings and front matter are no paragraphs."""
+    body = card.split("---", 2)[2] if card.startswith("---") and card.count("---") > 1 else card
+    paragraphs = (block.strip() for block in body.split("\n\n"))
+    lines = (" ".join(line for line in block.splitlines() if not line.startswith("#")) for block in paragraphs)
+    return next((line for line in lines if line), "")

@@ -1,0 +1,69 @@
+"""hiss train: a model from a recipe."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hiss.cli.extras import need
+from hiss.cli.outputs import check_writable
+from hiss.cli.terminal import Bar, Terminal, terminal
+
+EXAMPLE = "Example: hiss train tones --minutes 5 --out runs/tones trainer.batch_size=16"
+
+STATUS = {"SIGINT": 130, "SIGTERM": 143}
+"""Exit status of a run that was asked to end."""
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="Name of a bundled recipe, or a YAML file.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values to change in the recipe.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Recordings to train on, in place of the recipe's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it was left.")] = False,
+    minutes: Annotated[float | None, typer.Option(help="Save and end after this time.")] = None,
+) -> None:
+    """Train a model as a recipe says.
+
+    Ctrl-C saves and ends; --resume continues exactly there.
+    """
+    screen = terminal(context)
+    folder = out or Path("runs") / Path(recipe).stem
+    check_writable(folder)
+    need("accelerate", "tensorboard")
+
+    from hiss.training.recipe import load_recipe, run_recipe
+
+    chosen = load_recipe(recipe, changes=changes or [])
+    with screen.bar(f"training {Path(recipe).stem}") as bar:
+        result = run_recipe(
+            chosen, data=data, out=folder, resume=resume, minutes=minutes, progress=TrainingBar(screen, bar)
+        )
+    screen.say(f"{result.step} steps, loss {result.loss:.4g}")
+    if result.ended in STATUS:
+        screen.say("stopped on request, and saved; --resume continues exactly there")
+    screen.result(str(folder / "model"))
+    raise typer.Exit(STATUS.get(result.ended, 0))
+
+
+class TrainingBar:
+    """What the trainer tells about every step; a line now and then where no bar can be drawn."""
+
+    def __init__(self, screen: Terminal, bar: Bar, *, every: float = 60.0) -> None:
+        self.screen = screen
+        self.bar = bar
+        self.every = every
+        self.started = self.said = time.monotonic()
+
+    def update(self, step: int, loss: float, examples_per_second: float, seconds_left: float) -> None:
+        """Moves the bar by time, since a run may end by time as well as by steps."""
+        now = time.monotonic()
+        note = f"step {step}, loss {loss:.4g}, {examples_per_second:.3g} examples/s"
+        self.bar.update(now - self.started, now - self.started + seconds_left, note)
+        if not self.screen.messages.is_terminal and now - self.said >= self.every:
+            self.said = now
+            self.screen.say(f"{note}, {seconds_left:.0f} s left")

@@ -1,0 +1,159 @@
+"""Shards read forward only: a data set of any size, shuffled within a buffer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, islice
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from hiss.data.base import DataConfig, Dataset, Recording, Report, Split
+from hiss.data.examples import Example, check_batching, check_clips, collate, cut, same
+from hiss.data.tars import Sample, samples
+from hiss.errors import HissError
+from hiss.noise import seeded
+from hiss.types import Batch
+
+Decode = Callable[[Sample, int, int], tuple[Recording, Tensor]]
+"""(sample, sample rate, channels) -> what is known of it, and its waveform [channels, samples]."""
+
+
+class Stream(Dataset):
+    """Clips of the samples of shards, in an order fixed by (seed, world, workers).
+
+    With as many shards as readers (processes times workers) each reader has shards of its own, else they take turns on
+    the samples of every shard. `report` counts what this process has read so far; workers keep theirs to themselves.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        shards: Sequence[str],
+        *,
+        decode: Decode,
+        shuffle: int,
+        sample_rate: int,
+        channels: int,
+        samples: int,
+        split: Split,
+    ) -> None:
+        """Reads nothing yet; `shuffle` is the size of the buffer."""
+        check_clips(config, split, sample_rate, channels, samples)
+        self.config, self.shards, self.decode, self.shuffle, self.split = config, shards, decode, shuffle, split
+        self.sample_rate, self.channels, self.samples = sample_rate, channels, samples
+        self.report = Report()
+
+    def batches(
+        self, batch_size: int, *, seed: int, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0
+    ) -> Iterator[Batch]:
+        check_batching(batch_size, start, rank, world, workers)
+        if not workers:
+            return islice(self.part(batch_size, seed, rank, world), start, None)
+        loader: DataLoader[Batch] = DataLoader(
+            _Workers(self, batch_size, seed, start, rank, world),
+            batch_size=None,
+            num_workers=workers,
+            collate_fn=same,
+            generator=torch.Generator(),
+        )
+        return iter(loader)
+
+    def once(self, batch_size: int) -> Iterator[Batch]:
+        check_batching(batch_size, 0, 0, 1, 0)
+        found = (self.example(sample, seeded("once", sample.key), augment=False) for sample in self._read(self.shards))
+        yield from _grouped((example for example in found if example is not None), batch_size, self.sample_rate)
+
+    def part(self, batch_size: int, seed: int, part: int, parts: int) -> Iterator[Batch]:
+        """Returns the endless batches of one reader out of `parts`."""
+        return _grouped(self._endless(seed, part, parts), batch_size, self.sample_rate)
+
+    def example(
+        self, sample: Sample, generator: torch.Generator, *, augment: bool, note: bool = True
+    ) -> Example | None:
+        """Returns a clip of a sample, None if it is left out; `note` says so in the report."""
+        try:
+            recording, waveform = self.decode(sample, self.sample_rate, self.channels)
+            reason = self.config.skip(recording, sample_rate=self.sample_rate, samples=self.samples)
+        except HissError as error:
+            reason = str(error)
+        if reason is not None:
+            if note:
+                self.report.skipped.append((sample.key, reason))
+            return None
+        if not self.config.within(recording, self.split):
+            return None
+        if note:
+            self.report.used += 1
+            self.report.seconds += recording.samples / self.sample_rate
+        return cut(
+            self.config,
+            recording,
+            lambda start, count: waveform[:, start : start + count],
+            sample_rate=self.sample_rate,
+            samples=self.samples,
+            generator=generator,
+            augment=augment,
+        )
+
+    def _endless(self, seed: int, part: int, parts: int) -> Iterator[Example]:
+        for epoch in count():
+            order = torch.randperm(len(self.shards), generator=seeded(seed, "shards", epoch)).tolist()
+            shards = [self.shards[index] for index in order]
+            if len(shards) >= parts:
+                own = self._read(shards[part::parts])
+            else:
+                own = islice(self._read(shards), part, None, parts)
+            found = False
+            for sample in _shuffled(own, self.shuffle, seeded(seed, "buffer", epoch, part)):
+                example = self.example(sample, seeded(seed, epoch, sample.key), augment=True, note=epoch == 0)
+                if example is not None:
+                    found = True
+                    yield example
+            if not found:
+                raise self.report.none_left(f"reader {part + 1} of {parts} of {len(self.shards)} shards")
+
+    def _read(self, shards: Sequence[str]) -> Iterator[Sample]:
+        for shard in shards:
+            try:
+                yield from samples(shard)
+            except HissError as error:  # the rest of a shard that breaks off
+                self.report.skipped.append((shard, str(error)))
+
+
+class _Workers(IterableDataset[Batch]):
+    """Batch k comes from worker k % workers, wherever the series starts."""
+
+    def __init__(self, data: Stream, batch_size: int, seed: int, start: int, rank: int, world: int) -> None:
+        self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.start, self.rank, self.world = start, rank, world
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        assert worker is not None
+        number = (worker.id + self.start) % worker.num_workers
+        taken = len(range(number, self.start, worker.num_workers))
+        parts = self.world * worker.num_workers
+        own = self.data.part(self.batch_size, self.seed, self.rank * worker.num_workers + number, parts)
+        return islice(own, taken, None)
+
+
+def _shuffled(source: Iterator[Sample], size: int, generator: torch.Generator) -> Iterator[Sample]:
+    """Yields all of `source`, each drawn from the `size` samples at hand."""
+    buffer: list[Sample] = []
+    for sample in source:
+        buffer.append(sample)
+        if len(buffer) >= size:
+            yield _draw(buffer, generator)
+    while buffer:
+        yield _draw(buffer, generator)
+
+
+def _draw(buffer: list[Sample], generator: torch.Generator) -> Sample:
+    index = int(torch.randint(len(buffer), (), generator=generator))
+    buffer[index], buffer[-1] = buffer[-1], buffer[index]
+    return buffer.pop()
+
+
+def _grouped(examples: Iterator[Example], batch_size: int, sample_rate: int) -> Iterator[Batch]:
+    while group := list(islice(examples, batch_size)):
+        yield collate(group, sample_rate)

@@ -1,0 +1,198 @@
+"""Denoising as a stream: recordings of any length, rate and number of channels, piece by piece, at bounded memory."""
+
+from functools import cached_property
+from itertools import count
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hiss.conditioners.recording import Recording
+from hiss.diffusion import sampling
+from hiss.errors import HissError, UsageError
+from hiss.model import AudioDiffusionModel, divided
+from hiss.noise import generators, normal
+from hiss.representations.base import Coding
+from hiss.signal.overlap import Windows
+from hiss.signal.resampling import ResampleStream, resampling_delay
+from hiss.types import Condition, Prompt, State
+
+BLOCK = 8.0
+"""Seconds of a recording that are worked on at once, at most."""
+
+
+class DenoisingStream:
+    """A recording without its noise, while it still comes in: push its pieces, then finish.
+
+    All that comes out together is as long as all that went in, and aligned with it; how the recording is cut into
+    pieces does not change it. Each channel is cleaned alone, so the channels may as well be recordings of their own.
+    What lies above half the sample rate of the model is lost. Silence stays silence.
+
+    A causal model takes each frame of the spectrum once and keeps a state, so there are no seams, and the delay is one
+    frame. Any other model looks at long windows that overlap and pass into each other.
+    """
+
+    def __init__(
+        self,
+        model: AudioDiffusionModel,
+        sample_rate: int,
+        channels: int = 1,
+        *,
+        steps: int | None = None,
+        keep_db: float | None = None,
+    ) -> None:
+        """Opens the stream.
+
+        Args:
+            model: one that listens to recordings, in evaluation mode.
+            sample_rate: Hz of what comes in and goes out.
+            channels: how many there are.
+            steps: sampler steps; the model's own choice, usually 1, where left out.
+            keep_db: the noise is lowered by at most this many dB; where left out, by as much as the model can.
+
+        Raises:
+            UsageError: the model does not denoise, or an argument is out of range.
+        """
+        if not any(isinstance(part, Recording) for part in model.conditioners):
+            raise UsageError("this model generates and cannot denoise; take one that was trained on noisy recordings")
+        if sample_rate < 1 or channels < 1:
+            raise UsageError(f"a stream needs a sample rate and channels, not {sample_rate} Hz and {channels} channels")
+        if keep_db is not None and not keep_db >= 0:
+            raise UsageError(f"keep_db must be 0 dB or more, not {keep_db}")
+        steps = model.config.sampling.steps if steps is None else steps
+        self.sample_rate, self.channels = sample_rate, channels
+        self._rate = model.config.sample_rate
+        self._kept = 0.0 if keep_db is None else 10 ** (-keep_db / 20)
+        self._there = ResampleStream(sample_rate, self._rate, channels)
+        self._back = ResampleStream(self._rate, sample_rate, channels)
+        coding = coding_by_frames(model)
+        self._cleaner: _Cleaner
+        if coding is not None:
+            self._cleaner, self._delay = _Frames(model, coding, steps), coding.latency
+        else:
+            self._cleaner, self._delay = _windows(model, steps), model.config.window
+        self._waiting = torch.zeros(channels, 0)
+        """What came in and has not come out yet."""
+        self._finished = False
+
+    @cached_property
+    def latency(self) -> float:
+        """Seconds from a sample going in until it comes out, at most: the algorithmic delay.
+
+        Another rate than the model's adds what resampling needs to look ahead, there and back.
+        """
+        pairs = ((self.sample_rate, self._rate), (self._rate, self.sample_rate))
+        return self._delay / self._rate + sum(resampling_delay(*pair) for pair in pairs if pair[0] != pair[1])
+
+    def push(self, samples: Tensor) -> Tensor:
+        """Returns the clean samples [channels, samples], maybe none, that the next [channels, samples] complete.
+
+        Raises:
+            UsageError: the piece has other channels, or the stream is finished.
+            HissError: the piece holds NaN or infinity.
+        """
+        if self._finished:
+            raise UsageError("this stream is finished; open another one for the next recording")
+        if samples.ndim != 2 or len(samples) != self.channels:
+            raise UsageError(f"this stream takes pieces [{self.channels}, samples], not {list(samples.shape)}")
+        if not bool(torch.isfinite(samples).all()):
+            raise HissError("the recording holds NaN or infinite samples; export it again from its source")
+        size = max(1, round(BLOCK * self.sample_rate))
+        return torch.cat([self._cleaned(block) for block in samples.float().split(size, dim=1)], dim=1)
+
+    def finish(self) -> Tensor:
+        """Returns the rest of the clean recording [channels, samples]."""
+        self._finished = True
+        if not self._waiting.shape[1]:
+            return self._waiting
+        # A sample of the model lasts up to so many of ours: with as much silence, rounding does not cost the last one.
+        silence = 0 if self.sample_rate == self._rate else -(-self.sample_rate // self._rate)
+        return self._cleaned(torch.zeros(self.channels, 0), silence=silence, last=True)
+
+    @torch.no_grad()
+    def _cleaned(self, samples: Tensor, *, silence: int = 0, last: bool = False) -> Tensor:
+        self._waiting = torch.cat([self._waiting, samples], dim=1)
+        audio = torch.cat([samples, samples.new_zeros(self.channels, silence)], dim=1)
+        clean = self._cleaner.push(self._there.push(audio, last=last), last=last)
+        clean = self._back.push(clean, last=last)[:, : self._waiting.shape[1]]
+        noisy, waiting = self._waiting.tensor_split([clean.shape[1]], dim=1)
+        self._waiting = waiting.clone()
+        return torch.lerp(clean, noisy, self._kept) if self._kept else clean
+
+
+class _Cleaner(Protocol):
+    """What cleans [channels, samples] at the rate of the model, piece by piece."""
+
+    def push(self, samples: Tensor, *, last: bool = False) -> Tensor: ...
+
+
+class _Frames:
+    """A causal model, which takes every frame once.
+
+    The sampler walks each piece of frames from noise to a clean spectrum. The state of the network is kept for each
+    evaluation within such a walk, so it is as if one walk went over all frames at once.
+    """
+
+    def __init__(self, model: AudioDiffusionModel, coding: Coding, steps: int) -> None:
+        self.model, self.coding = model, coding
+        self.walk = sampling.sampler(model.config.sampling.sampler)
+        self.sigmas = model.config.sampling.schedule.grid(steps)
+        self._frames = 0
+        self._level: State | None = None
+        self._states: dict[int, State] = {}
+
+    def push(self, samples: Tensor, *, last: bool = False) -> Tensor:
+        audio = samples[:, None].expand(-1, self.model.config.channels, -1)
+        encoded = self.coding.encode(audio.to(self.model.device), last=last)
+        if not encoded.shape[-1]:
+            return samples[:, :0]
+        return self.coding.decode(self._cleaned(encoded), last=last).mean(dim=1).cpu()
+
+    def _cleaned(self, encoded: Tensor) -> Tensor:
+        """Returns the clean frames [batch, channels, *space] of the next noisy ones."""
+        (recording,) = self.model.conditioners
+        assert isinstance(recording, Recording)
+        level, self._level = recording.running_level(encoded, self._level)
+        condition = Condition(signal=divided(encoded, level))
+        batch, frames = len(encoded), encoded.shape[-1]
+        evaluations = count()
+
+        # A sampler treats all numbers alike and leaves it to `denoise` how they belong together. So here each frame is
+        # an item of its own, with its own noise, which thus depends neither on the piece nor on the channel.
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            evaluation = next(evaluations)
+            state = self._states.get(evaluation)
+            joined = x.unflatten(0, (batch, frames)).movedim(1, -1)
+            estimate, self._states[evaluation] = self.model.denoiser.piece(joined, sigma, condition, state)
+            return estimate.movedim(-1, 1).flatten(0, 1)
+
+        generator = generators(0, [*range(self._frames, self._frames + frames)] * batch)
+        self._frames += frames
+        noise = normal(encoded.movedim(-1, 1).flatten(0, 1), generator)
+        clean = self.walk(denoise, float(self.sigmas[0]) * noise, self.sigmas, generator=generator)
+        joined: Tensor = clean.unflatten(0, (batch, frames)).movedim(1, -1)
+        heard = encoded.flatten(1, -2).any(dim=1).reshape(level.shape)  # a frame of silence stays silence
+        return joined * level * heard
+
+
+def coding_by_frames(model: AudioDiffusionModel) -> Coding | None:
+    """Returns what encodes for a model that can take every frame once; None for one that cannot.
+
+    It can if its network is causal, it is told of nothing but the recording at a running level, and is not guided.
+    """
+    running = [isinstance(part, Recording) and part.config.memory is not None for part in model.conditioners]
+    able = model.denoiser.network.causal and running == [True] and model.config.sampling.guidance == 1
+    return model.representation.coding() if able else None
+
+
+def _windows(model: AudioDiffusionModel, steps: int) -> Windows:
+    """Returns what cleans with a model that must see a recording as a whole: windows as long as it knows them."""
+
+    def clean(samples: Tensor) -> Tensor:
+        prompts = [Prompt(recording=one[None]) for one in samples]
+        made = model.sample(prompts, samples.shape[1], steps=steps, generator=generators(0, [0] * len(prompts)))
+        return made.mean(dim=1).cpu()
+
+    model.config.sampling.schedule.grid(steps)  # refuses steps that cannot be
+    size = model.config.window
+    return Windows(clean, size=size, overlap=int(model.config.sampling.overlap * size))

@@ -1,0 +1,1 @@
+"""How good the results are: judges, distances between sets of recordings, reports."""

@@ -1,0 +1,122 @@
+"""What a request to generate means to a model: lengths, recordings, spans, and what is refused."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from hiss.audio import Audio
+from hiss.errors import UsageError
+from hiss.model import Edit, ModelConfig
+from hiss.types import Watch
+
+LONGEST = 86_400.0
+"""Seconds that can be asked for at once: a day."""
+
+CROSSFADE = 0.005
+"""Seconds over which what is kept of a recording passes into what is made anew."""
+
+
+def check(
+    *,
+    count: int | None,
+    length: float | None,
+    sample_rate: int | None,
+    steps: int | None,
+    temperature: float,
+    guidance: float | None,
+    strength: float,
+    batch_size: int,
+) -> None:
+    """Refuses numbers out of range.
+
+    Raises:
+        UsageError: which one, and what it may be.
+    """
+    if count is not None and not 1 <= count <= 100_000:
+        raise UsageError(f"count must be from 1 to 100000, not {count}")
+    if length is not None and not 0 < length <= LONGEST:
+        raise UsageError(f"length must be above 0 and at most {LONGEST:.0f} seconds, not {length}")
+    if sample_rate is not None and not 1 <= sample_rate <= 1_000_000:
+        raise UsageError(f"sample_rate must be from 1 to 1000000 Hz, not {sample_rate}")
+    if steps is not None and not 1 <= steps <= 10_000:
+        raise UsageError(f"steps must be from 1 to 10000, not {steps}")
+    if not 0 <= temperature <= 10:
+        raise UsageError(f"temperature must be from 0 to 10, not {temperature}")
+    if guidance is not None and not (math.isfinite(guidance) and abs(guidance) <= 1000):
+        raise UsageError(f"guidance must be a number between -1000 and 1000, not {guidance}")
+    if not 0 < strength <= 1:
+        raise UsageError(f"strength must be above 0 and at most 1, not {strength}")
+    if batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+
+
+def samples_asked(config: ModelConfig, length: float | None, source: Audio | None, *, extend: bool) -> int:
+    """Returns how many samples a model shall make: `length` seconds, else those of the recording, else its usual.
+
+    `extend` means that the recording is to be continued, where left open by half of the usual length.
+
+    Raises:
+        UsageError: there would be nothing to add to it.
+    """
+    if length is None and source is None:
+        return config.samples
+    if length is None:
+        assert source is not None
+        length = source.seconds + (config.seconds / 2 if extend else 0)
+    if extend and source is not None and length <= source.seconds:
+        raise UsageError(f"length counts the whole: to continue {source.seconds:.2f} s ask for more than that")
+    return max(1, round(length * config.sample_rate))
+
+
+def edit_asked(
+    config: ModelConfig,
+    samples: int,
+    *,
+    init: Audio | None,
+    strength: float,
+    continue_from: Audio | None,
+    inpaint: Audio | None,
+    span: tuple[float, float] | None,
+) -> Edit | None:
+    """Returns what is made of the one recording that was given, in a result of so many samples; None without one.
+
+    Raises:
+        UsageError: there are several, or inpainting lacks its span, or the span lies outside.
+    """
+    source = init or continue_from or inpaint
+    if sum(one is not None for one in (init, continue_from, inpaint)) > 1:
+        raise UsageError("only one recording can be edited at a time: init, continue_from or inpaint")
+    if (inpaint is None) != (span is None):
+        raise UsageError("inpaint and span belong together: the recording, and the seconds of it to make anew")
+    if source is None:
+        return None
+    fitted = source if source.channels == config.channels else source.mono().to_channels(config.channels)
+    recording = fitted.resample(config.sample_rate).samples
+    known = torch.zeros(1, config.channels, samples)
+    shared = min(samples, recording.shape[1])
+    known[..., :shared] = recording[:, :shared]
+    if init is not None:
+        return Edit(known, strength)
+    if continue_from is not None:
+        start, end = continue_from.seconds, LONGEST
+    else:
+        assert span is not None
+        start, end = span
+        if not 0 <= start < end <= source.seconds + 1 / config.sample_rate:
+            raise UsageError(f"span must lie within the {source.seconds:.2f} s of the recording, not {start}:{end}")
+    position = torch.arange(samples) + 0.5
+    first, behind = round(start * config.sample_rate), round(end * config.sample_rate)
+    outside = torch.maximum(first - position, position - behind)
+    return Edit(known, keep=(outside / (CROSSFADE * config.sample_rate)).clamp(0, 1))
+
+
+def overall(watch: Watch | None, first: int, here: int, count: int) -> Watch | None:
+    """Returns a watch of a batch of `here` items that counts the steps of all `count`, `first` of them done before."""
+    if watch is None:
+        return None
+
+    def counted(step: int, steps: int, estimate: Tensor) -> None:
+        watch(first * steps + here * step, count * steps, estimate)
+
+    return counted

@@ -1,0 +1,345 @@
+"""The model: a representation, a network, conditioners, schedules and a parameterization, composed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hiss.conditioners import ConditionerConfig, merge, stack
+from hiss.conditioners.recording import Recording
+from hiss.diffusion import editing, sampling
+from hiss.diffusion.guidance import guide
+from hiss.diffusion.parameterizations import PARAMETERIZATIONS, estimate, expand
+from hiss.diffusion.schedules import Karras, LogNormal, NoiseSchedule
+from hiss.diffusion.weightings import WEIGHTINGS, Uncertainty
+from hiss.errors import UsageError, unknown
+from hiss.networks import NetworkConfig, Ports
+from hiss.networks.base import Network
+from hiss.noise import normal
+from hiss.representations import RepresentationConfig
+from hiss.signal.losses import LossConfig
+from hiss.spec import Spec
+from hiss.types import Batch, Condition, Denoise, Generator, Prompt, State, Watch
+
+
+@dataclass(frozen=True)
+class SamplingConfig(Spec):
+    """How a model is best sampled: the defaults that travel with its weights."""
+
+    schedule: NoiseSchedule = Karras()
+    sampler: str = "dpmpp_2m"
+    steps: int = 25
+    guidance: float = 1.0
+    """1 follows the prompt as it is, more exaggerates it."""
+    interval: tuple[float, float] = (0.0, 1e9)
+    """Noise levels between which guidance acts."""
+    rescale: float = 0.0
+    """How far guidance brings the level back, from 0 to 1."""
+    window: float | None = None
+    """Seconds that are looked at as one; longer audio is made in overlapping windows. The length of the training
+    examples where left out."""
+    overlap: float = 0.25
+    """Share of a window that the next one takes up again when a recording is denoised, in [0, 1): they pass into each
+    other there. 0 puts them side by side, which clicks."""
+
+    def __post_init__(self) -> None:
+        if self.sampler not in sampling.SAMPLERS:
+            raise unknown("sampler", self.sampler, sampling.SAMPLERS)
+        if self.window is not None and not 0 < self.window < math.inf:
+            raise UsageError(f"a window lasts a positive number of seconds, not {self.window}")
+        if not 0 <= self.overlap < 1:
+            raise UsageError(f"the overlap of windows is a share from 0 to below 1, not {self.overlap}")
+
+
+@dataclass(frozen=True)
+class ModelConfig(Spec):
+    """One value for each of the five nouns that make a model; the sixth, the sampler, is chosen when sampling."""
+
+    sample_rate: int
+    """Hz."""
+    seconds: float
+    """Length of the training examples."""
+    representation: RepresentationConfig
+    network: NetworkConfig
+    channels: int = 1
+    """Audio channels."""
+    conditioners: tuple[ConditionerConfig, ...] = ()
+    parameterization: str = "edm"
+    training: NoiseSchedule = LogNormal()
+    """Which noise levels training draws."""
+    weighting: str = "edm"
+    """How much each noise level counts in the loss."""
+    uncertainty: bool = False
+    """Whether the loss is balanced over the noise levels by a learned uncertainty."""
+    losses: tuple[LossConfig, ...] = ()
+    """Auxiliary terms on the clean estimate."""
+    prompt_dropout: float = 0.1
+    """Share of training examples whose whole prompt is withheld, for guidance."""
+    sampling: SamplingConfig = SamplingConfig()
+
+    def __post_init__(self) -> None:
+        if self.parameterization not in PARAMETERIZATIONS:
+            raise unknown("parameterization", self.parameterization, PARAMETERIZATIONS)
+        if self.weighting not in WEIGHTINGS:
+            raise unknown("weighting", self.weighting, WEIGHTINGS)
+        if self.weighting == "none" and (self.uncertainty or not self.losses):
+            raise UsageError("weighting none leaves only the auxiliary losses: name some, and set uncertainty to false")
+        if self.sample_rate < 1 or self.channels < 1 or not 0 < self.seconds < math.inf:
+            raise UsageError(
+                "a model needs a positive sample rate, number of channels and length, "
+                f"not {self.sample_rate} Hz, {self.channels} and {self.seconds} s"
+            )
+
+    @property
+    def samples(self) -> int:
+        """Length of a training example in samples."""
+        return max(1, round(self.seconds * self.sample_rate))
+
+    @property
+    def window(self) -> int:
+        """Samples that are looked at as one when sampling."""
+        return max(1, round((self.sampling.window or self.seconds) * self.sample_rate))
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A recording that sampling starts from or keeps a part of."""
+
+    audio: Tensor
+    """[batch or 1, audio_channels, samples]."""
+    strength: float = 1.0
+    """How much noise it is given, in (0, 1]: 1 forgets it where `keep` does not hold it."""
+    keep: Tensor | None = None
+    """[samples] in [0, 1]: 1 where it stays as it is, 0 where it is made anew."""
+
+
+class Denoiser(nn.Module):
+    """D(x, sigma, condition): a network inside a parameterization; returns the expected clean x."""
+
+    def __init__(self, network: Network, parameterization: str) -> None:
+        super().__init__()
+        self.network = network
+        self.scalings = PARAMETERIZATIONS[parameterization]
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        """Returns the estimate [batch, channels, *space] of the clean signal in x = clean + sigma * noise.
+
+        `sigma` has no dimension or is [batch].
+        """
+        scalings = self.scalings(sigma.to(x))
+        output = self.network(expand(scalings.scale, x) * x, scalings.noise.expand(x.shape[0]), condition)
+        return estimate(scalings, x, output.to(x))
+
+    def piece(self, x: Tensor, sigma: Tensor, condition: Condition, state: State | None = None) -> tuple[Tensor, State]:
+        """Returns the estimate for the next frames of a longer x, and the state for those after (`Network.piece`)."""
+        scalings = self.scalings(sigma.to(x))
+        scaled, told = expand(scalings.scale, x) * x, scalings.noise.expand(x.shape[0])
+        output, state = self.network.piece(scaled, told, condition, state)
+        return estimate(scalings, x, output.to(x)), state
+
+
+class AudioDiffusionModel(nn.Module):
+    """A complete diffusion model of audio: the loss it is trained by and the way it is sampled."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.representation = config.representation.build(config.sample_rate, config.channels)
+        conditioners = [conditioner.build() for conditioner in config.conditioners]
+        self.conditioners = nn.ModuleList(conditioners)
+        ports = Ports(
+            channels=self.representation.channels,
+            dims=self.representation.dims,
+            vector=sum(conditioner.vector for conditioner in conditioners),
+            tokens=max((conditioner.tokens for conditioner in conditioners), default=0),
+            signal=sum(conditioner.signal for conditioner in conditioners) * self.representation.channels,
+            bins=self.representation.shape(config.samples)[1] if self.representation.dims == 2 else 0,
+        )
+        self.denoiser = Denoiser(config.network.build(ports), config.parameterization)
+        self.uncertainty = Uncertainty() if config.uncertainty else None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.denoiser.parameters()).device
+
+    def condition(self, prompts: Sequence[Prompt], samples: int) -> tuple[Condition, Tensor]:
+        """Returns what all conditioners together say to a batch of prompts for audio of that length, and a level.
+
+        The level [batch, 1, ..., frames or 1] is that of the recordings in the prompts, if the model listens to any,
+        and else 1. Whatever is encoded is divided by it before the network sees it, the signal of the condition
+        already is; what comes out is multiplied by it. So nothing depends on how loud a recording is.
+        """
+        return self._told([prompts] * len(self.conditioners), samples)
+
+    def compute_loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> Tensor:
+        """Returns the mean weighted squared error of the clean estimate at random noise levels, without dimension.
+
+        The auxiliary losses of the config are added to it.
+        Source: Karras et al. 2022, equation 8; with `uncertainty`, Karras et al. 2024, equation 15.
+        """
+        condition, level = self._told(self._withheld(batch.prompts, generator), batch.audio.shape[-1])
+        clean = divided(self.representation.encode(batch.audio.to(self.device)), level)
+        sigma = self.config.training.sample(len(clean), device=clean.device, generator=generator)
+        x = clean + expand(sigma, clean) * normal(clean, generator)
+        estimated = self.denoiser(x, sigma, condition)
+        error = (estimated - clean).square().flatten(1).mean(dim=1)
+        loss: Tensor = WEIGHTINGS[self.config.weighting](sigma) * error
+        if self.uncertainty is not None:
+            loss = self.uncertainty(loss, sigma)
+        return (loss + self._auxiliary(estimated, clean, level, sigma)).mean()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int,
+        *,
+        negative: Sequence[Prompt] | None = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        temperature: float = 1.0,
+        generator: Generator | None = None,
+        edit: Edit | None = None,
+        loop: bool = False,
+        watch: Watch | None = None,
+    ) -> Tensor:
+        """Returns audio [batch, audio_channels, samples], one item per prompt.
+
+        Args:
+            prompts: what to make; `Prompt()` for anything.
+            samples: length of the result, any.
+            negative: what to stay away from, one per prompt; only with guidance above 1.
+            steps: sampler steps; like `sampler` and `guidance` the model's own choice where left out.
+            sampler: a name out of `hiss.diffusion.sampling.SAMPLERS`.
+            guidance: scale of classifier-free guidance.
+            temperature: multiplies the standard deviation of all noise that is drawn.
+            generator: where that noise comes from.
+            edit: a recording to vary or to keep a part of.
+            loop: make the end lead seamlessly back to the start.
+            watch: called after each step.
+
+        Raises:
+            UsageError: a name is unknown or a number out of range.
+        """
+        best = self.config.sampling
+        walk = sampling.sampler(sampler or best.sampler, temperature=temperature)
+        start = None if edit is None or edit.strength == 1 else best.schedule.level(edit.strength)
+        sigmas = best.schedule.grid(best.steps if steps is None else steps, start=start)
+        scale = best.guidance if guidance is None else guidance
+        wanted, level = self.condition(prompts, samples)
+        unwanted, _ = self.condition([Prompt()] * len(prompts) if negative is None else negative, samples)
+        denoise = self._denoise(samples, wanted, unwanted, scale, loop)
+
+        shape = (len(prompts), *self.representation.shape(samples))
+        known = torch.zeros(shape, device=self.device)
+        if edit is not None:
+            known = divided(self.representation.encode(edit.audio.to(self.device)).expand(shape), level)
+            if edit.keep is not None:
+                denoise = editing.inpaint(denoise, known, _resized(edit.keep, known))
+        x = editing.start_from(known, temperature * float(sigmas[0]), generator=generator)
+        x = walk(denoise, x, sigmas, generator=generator, watch=watch)
+        audio = self.representation.decode(x * level)[..., :samples]
+        if edit is not None and edit.keep is not None:
+            # The representation may smear over an edge; what is kept stays as it was, sample by sample.
+            audio = torch.lerp(audio, edit.audio.to(audio).expand_as(audio), edit.keep.to(audio).expand_as(audio))
+        return audio
+
+    def _denoise(self, samples: int, wanted: Condition, unwanted: Condition, scale: float, loop: bool) -> Denoise:
+        """Returns D for audio of that length: guided, and in windows where it is longer than one."""
+        size = self.representation.shape(self.config.window)[-1]
+
+        def guided(wanted: Condition, unwanted: Condition) -> Denoise:
+            def both(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+                first, second = self._estimates(x, sigma, [wanted, unwanted])
+                return first, second
+
+            return guide(
+                both,
+                lambda x, sigma: self._estimates(x, sigma, [wanted])[0],
+                scale if self.conditioners else 1.0,
+                interval=self.config.sampling.interval,
+                rescale=self.config.sampling.rescale,
+            )
+
+        if samples <= self.config.window and not loop:
+            return guided(wanted, unwanted)
+
+        def rows(x: Tensor, sigma: Tensor, items: Tensor, starts: Tensor) -> Tensor:
+            cut = [_rows(condition, items, starts, x.shape[-1]) for condition in (wanted, unwanted)]
+            return guided(*cut)(x, sigma)
+
+        return editing.windows(rows, size, overlap=size // 2, loop=loop)
+
+    def _estimates(self, x: Tensor, sigma: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
+        """Returns the clean estimate of x under each of the conditions.
+
+        On the CPU one item at a time: kernels there choose the order of their sums by the batch size, and a seed shall
+        mean the same sound, to the bit, alone and in a crowd.
+        """
+        size = 1 if x.device.type == "cpu" else len(x)
+        found = []
+        for first in range(0, len(x), size):
+            items = slice(first, first + size)
+            level = sigma[items] if sigma.ndim else sigma.expand(len(x[items]))
+            condition = stack([one.rows(items) for one in conditions])
+            together = self.denoiser(torch.cat([x[items]] * len(conditions)), level.repeat(len(conditions)), condition)
+            found.append(together.chunk(len(conditions)))
+        return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+    def _told(self, prompts: Sequence[Sequence[Prompt]], samples: int) -> tuple[Condition, Tensor]:
+        """Returns the condition and the level of prompts, one list of them for each conditioner."""
+        conditions, level = [], torch.ones(1, device=self.device)
+        for conditioner, own in zip(self.conditioners, prompts, strict=True):
+            condition: Condition = conditioner(own)
+            if condition.signal is not None:
+                missing = samples - condition.signal.shape[-1]
+                audio = functional.pad(condition.signal, (0, missing)).expand(-1, self.config.channels, -1)
+                condition = replace(condition, signal=self.representation.encode(audio))
+            if isinstance(conditioner, Recording) and condition.signal is not None:
+                level = conditioner.level(own, condition.signal)
+            conditions.append(condition)
+        told = merge(conditions)
+        return (told if told.signal is None else replace(told, signal=divided(told.signal, level))), level
+
+    def _withheld(self, prompts: Sequence[Prompt], generator: torch.Generator | None) -> list[list[Prompt]]:
+        """Returns training prompts for each conditioner, some of them emptied for all or for that one."""
+        everything = torch.rand(len(prompts), generator=generator) < self.config.prompt_dropout
+        lists = []
+        for config in self.config.conditioners:
+            hidden = everything | (torch.rand(len(prompts), generator=generator) < config.dropout)
+            lists.append([Prompt() if hide else prompt for prompt, hide in zip(prompts, hidden.tolist(), strict=True)])
+        return lists
+
+    def _auxiliary(self, estimated: Tensor, clean: Tensor, level: Tensor, sigma: Tensor) -> Tensor:
+        """Returns the sum [batch] of the auxiliary losses."""
+        pairs = {"encoded": (estimated, clean)}
+        if any(term.on == "audio" for term in self.config.losses):
+            # A level that changes with time is part of the sound, its mean is not.
+            shape = divided(level, level.square().mean(dim=-1, keepdim=True).sqrt())
+            decode = self.representation.decode
+            pairs["audio"] = decode(estimated.float() * shape), decode(clean * shape)
+        total = torch.zeros_like(sigma)
+        for term in self.config.losses:
+            total = total + term(*pairs[term.on], sigma)
+        return total
+
+
+def divided(x: Tensor, level: Tensor) -> Tensor:
+    """Returns x / level; where the level is 0, x."""
+    return x / torch.where(level > 0, level, 1.0)
+
+
+def _rows(condition: Condition, items: Tensor, starts: Tensor, size: int) -> Condition:
+    """Returns the condition of windows: row k belongs to item items[k] and begins at starts[k]."""
+    signal = None if condition.signal is None else editing.cut(condition.signal, items, starts, size)
+    return replace(condition.rows(items), signal=signal)
+
+
+def _resized(keep: Tensor, known: Tensor) -> Tensor:
+    """Returns `keep` [samples] on the time axis of `known`: a frame is kept as much as its least kept sample."""
+    open_share = functional.adaptive_max_pool1d(1 - keep.float()[None, None], known.shape[-1])
+    return (1 - open_share[0, 0]).to(known.device)

@@ -1,0 +1,219 @@
+"""A small network for speech: spectra grouped into bands at once, recurrent over time and over bands."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hiss.errors import UsageError
+from hiss.networks.base import Network, NetworkConfig, Ports
+from hiss.networks.layers import NoiseEmbedding, zeroed
+from hiss.types import Condition, State
+
+
+@dataclass(frozen=True)
+class BandsConfig(NetworkConfig, name="bands"):
+    """Sizes of a band network. The default fits spectra of 257 bins, 31 Hz apart."""
+
+    bands: tuple[tuple[int, int], ...] = ((16, 1), (8, 2), (8, 4), (8, 8), (8, 16))
+    """(how many bands, how many bins each) from the lowest up: here eight an octave above 500 Hz, as the ear groups
+    them. The last bin, at half the sample rate, may be left out."""
+    width: int = 32
+    """Features of a band."""
+    fold: int = 2
+    """Neighbouring bands that the recurrent part sees as one."""
+    channels: int = 48
+    """Features of folded bands."""
+    blocks: int = 3
+    """Recurrent blocks."""
+    taps: int = 3
+    """Frames, the current and those before, that the masks of the output look at."""
+    causal: bool = True
+    """Whether a frame of the output depends on no later frame of the input."""
+    embedding: int = 128
+    """Features of the noise embedding."""
+
+    def __post_init__(self) -> None:
+        numbers = [number for pair in self.bands for number in pair]
+        sizes = (self.width, self.fold, self.channels, self.blocks, self.taps, self.embedding, *numbers)
+        if not numbers or min(sizes) < 1 or self.count % self.fold or self.channels % 2:
+            raise UsageError(
+                "the sizes of a band network must be at least 1, its bands a multiple of fold and its channels even, "
+                f"not {self.count} bands, fold {self.fold} and {self.channels} channels"
+            )
+
+    @property
+    def count(self) -> int:
+        """How many bands there are."""
+        return sum(count for count, _ in self.bands)
+
+    def build(self, ports: Ports) -> "Bands":
+        return Bands(self, ports)
+
+
+class Split(nn.Module):
+    """Bins to bands: [rows, bins, inputs] -> [bands, rows, outputs], each band by a matrix of its own."""
+
+    def __init__(self, bands: tuple[tuple[int, int], ...], inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.bands = bands
+        self.weights = nn.ParameterList(
+            torch.randn(count, size * inputs, outputs) / math.sqrt(size * inputs) for count, size in bands
+        )
+        self.biases = nn.ParameterList(torch.zeros(count, outputs) for count, _ in bands)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts, start = [], 0
+        for (count, size), weight, bias in zip(self.bands, self.weights, self.biases, strict=True):
+            part = x[:, start : start + count * size].reshape(len(x), count, -1).transpose(0, 1)
+            parts.append(torch.baddbmm(bias[:, None], part, weight))
+            start += count * size
+        return torch.cat(parts)
+
+
+class Join(nn.Module):
+    """Bands to bins: [bands, rows, inputs] -> [rows, bins, outputs], each band by a matrix that is zero at first."""
+
+    def __init__(self, bands: tuple[tuple[int, int], ...], inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.bands, self.outputs = bands, outputs
+        self.weights = nn.ParameterList(torch.zeros(count, inputs, size * outputs) for count, size in bands)
+        self.biases = nn.ParameterList(torch.zeros(count, size * outputs) for count, size in bands)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = []
+        groups = x.split([count for count, _ in self.bands])
+        for group, weight, bias in zip(groups, self.weights, self.biases, strict=True):
+            part = torch.baddbmm(bias[:, None], group, weight).transpose(0, 1)
+            parts.append(part.reshape(len(part), -1, self.outputs))
+        return torch.cat(parts, dim=1)
+
+
+class Modulation(nn.Module):
+    """Layer normalization of [bands, frames, batch, channels], scaled and shifted by the noise embedding (FiLM)."""
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.film = zeroed(nn.Linear(embedding, 2 * channels))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.film(embedding).chunk(2, dim=-1)
+        return torch.addcmul(shift, functional.layer_norm(x, (self.channels,)), 1 + scale)
+
+
+class Block(nn.Module):
+    """Two recurrent layers that add to [bands, frames, batch, channels]: one along the frames, one along the bands.
+
+    LSTMs, because torch has fused kernels for them on CPUs and none for GRUs, which are smaller but slower.
+    Source: Luo, Chen, Yoshioka 2020, "Dual-path RNN", figure 1.
+    """
+
+    def __init__(self, channels: int, embedding: int, *, causal: bool) -> None:
+        super().__init__()
+        hidden = channels if causal else channels // 2
+        self.enter_frames = Modulation(channels, embedding)
+        self.frames = nn.LSTM(channels, hidden, bidirectional=not causal)
+        self.leave_frames = nn.Linear(channels, channels)
+        self.enter_bands = Modulation(channels, embedding)
+        self.bands = nn.LSTM(channels, channels // 2, bidirectional=True)
+        self.leave_bands = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, embedding: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Returns x plus what the layers say, and the state of the layer along the frames after the last of them."""
+        bands, frames, batch, channels = x.shape
+        inputs = self.enter_frames(x, embedding).transpose(0, 1).reshape(frames, -1, channels)
+        recurrent, state = self.frames(inputs, state)
+        along = self.leave_frames(recurrent)
+        x = x + along.reshape(frames, bands, batch, channels).transpose(0, 1)
+        across = self.leave_bands(self.bands(self.enter_bands(x, embedding).reshape(bands, -1, channels))[0])
+        return x + across.reshape(x.shape), state
+
+
+class Bands(Network):
+    """F(x, noise, condition) on complex spectra, whose channels are real and imaginary parts in turn.
+
+    The output is a sum over x and the signal, each through complex masks on the last `taps` frames (a deep filter),
+    and of a spectrum of its own. The masks are made in folded bands, and from a shortcut around these.
+    Source: Luo, Yu 2023, "Music Source Separation with Band-split RNN", section 2, for the bands and the recurrence;
+    Mack, Habets 2020, "Deep Filtering", equation 3, for the masks.
+    """
+
+    def __init__(self, config: BandsConfig, ports: Ports) -> None:
+        super().__init__()
+        if ports.dims != 2 or ports.channels % 2 or ports.signal % 2:
+            raise UsageError("bands works on complex spectra, such as those of the stft representation")
+        grouped = sum(count * size for count, size in config.bands)
+        if ports.bins - grouped not in (0, 1):
+            raise UsageError(f"the bands hold {grouped} bins together, but the spectra have {ports.bins}")
+        self.config: BandsConfig = config
+        self.causal = config.causal
+        self.ports = ports
+        sources, self.made = (ports.channels + ports.signal) // 2, ports.channels // 2
+        width, embedding = config.width, config.embedding
+        self.embedding = NoiseEmbedding(embedding, ports.vector)
+        self.split = Split(config.bands, 3 * sources, width)
+        self.down = nn.Linear(config.fold * width, config.channels)
+        self.blocks = nn.ModuleList(
+            Block(config.channels, embedding, causal=config.causal) for _ in range(config.blocks)
+        )
+        self.up = nn.Linear(config.channels, config.fold * width)
+        self.enter_fine = Modulation(2 * width, embedding)
+        self.fine = nn.Linear(2 * width, width)
+        self.join = Join(config.bands, width, 2 * self.made * (sources * config.taps + 1))
+
+    def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
+        return self._made(x, noise, condition, None)[0]
+
+    def piece(self, x: Tensor, noise: Tensor, condition: Condition, state: State | None = None) -> tuple[Tensor, State]:
+        return self._made(x, noise, condition, state) if self.causal else super().piece(x, noise, condition, state)
+
+    def _made(self, x: Tensor, noise: Tensor, condition: Condition, state: State | None) -> tuple[Tensor, State]:
+        """Returns F, and as a state the last frames heard, then the state of each block."""
+        if x.shape[2] != self.ports.bins:
+            raise UsageError(f"this network was built for spectra of {self.ports.bins} bins, not {x.shape[2]}")
+        embedding = self.embedding(noise, condition.vector)
+        signal = condition.signal if self.ports.signal else None
+        both = x if signal is None else torch.cat([x, signal], dim=1)
+        sources = both.unflatten(1, (-1, 2)).permute(4, 0, 3, 1, 2)  # [frames, batch, bins, sources, 2]
+
+        magnitude = (sources.square().sum(dim=-1, keepdim=True) + 1e-12).sqrt()
+        bands = self.split(torch.cat([sources, magnitude], dim=-1).flatten(-2).flatten(0, 1))
+        bands = bands.unflatten(1, sources.shape[:2])
+        fold = self.config.fold
+        hidden = self.down(bands.unflatten(0, (-1, fold)).movedim(1, 3).flatten(3))
+        after: State = ()
+        for number, block in enumerate(self.blocks):
+            hidden, own = block(hidden, embedding, None if state is None else state[1 + 2 * number : 3 + 2 * number])
+            after += own
+        unfolded = self.up(hidden).unflatten(-1, (fold, -1)).movedim(3, 1).flatten(0, 1)
+        fine = functional.silu(self.fine(self.enter_fine(torch.cat([bands, unfolded], dim=-1), embedding)))
+        weights = self.join(fine.flatten(1, 2)).unflatten(0, sources.shape[:2])
+        grouped = sources[:, :, : weights.shape[2]]
+        past = grouped.new_zeros(self.config.taps - 1, *grouped.shape[1:]) if state is None else state[0]
+        heard = torch.cat([past, grouped])
+        made = self._filtered(heard, weights)
+        made = functional.pad(made, (0, 0, 0, self.ports.bins - made.shape[2]))
+        return made, (heard[len(weights) :], *after)
+
+    def _filtered(self, heard: Tensor, weights: Tensor) -> Tensor:
+        """Returns [batch, channels, bins, frames] of what is heard and what the last layer says of each of its bins.
+
+        The frames heard begin `taps` - 1 before those of the weights.
+        """
+        frames, taps = len(weights), self.config.taps
+        delayed = torch.cat([heard[taps - 1 - tap :][:frames] for tap in range(taps)], dim=-2)
+        real, imaginary = delayed[..., None, :, :].unbind(-1)
+        weights = weights.unflatten(-1, (self.made, -1, 2))
+        masks, own = weights[..., :-1, :], weights[..., -1, :]
+        of_real, of_imaginary = masks.unbind(-1)
+        made = torch.stack(
+            [
+                (of_real * real - of_imaginary * imaginary).sum(dim=-1),
+                (of_real * imaginary + of_imaginary * real).sum(dim=-1),
+            ],
+            dim=-1,
+        )
+        return (made + own).permute(1, 3, 4, 2, 0).flatten(1, 2)

@@ -1,0 +1,73 @@
+"""What every network is: F(x, noise, condition), built from a frozen config."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from hiss.errors import UsageError
+from hiss.spec import Spec
+from hiss.types import Condition, State
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What flows into and out of a network: widths that the representation and the conditioners decide."""
+
+    channels: int
+    """Channels of x, in and out."""
+    dims: int = 1
+    """Space dimensions of x: 1 (samples or frames) or 2 (bins, frames)."""
+    vector: int = 0
+    """Features of `Condition.vector`; 0 where there is none."""
+    tokens: int = 0
+    """Features of each of `Condition.tokens`; 0 where there are none."""
+    signal: int = 0
+    """Channels of `Condition.signal`; 0 where there is none."""
+    bins: int = 0
+    """Size of the first of 2 space dimensions; 0 where it is open."""
+
+
+class NetworkConfig(Spec, ABC):
+    """Family of network configurations; a member lives in one file of this folder."""
+
+    @abstractmethod
+    def build(self, ports: Ports) -> "Network":
+        """Returns the network with fresh weights."""
+
+
+class Network(nn.Module, ABC):
+    """The raw function F that a parameterization wraps into a denoiser."""
+
+    config: NetworkConfig
+    causal: bool = False
+    """Whether no frame, a position on the last axis of space, depends on a later one: then `piece` works."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
+        """Returns F.
+
+        Args:
+            x: [batch, channels, *space], of about unit variance, any size of space.
+            noise: [batch], the noise level on the scale that the parameterization chose (log(sigma) / 4).
+            condition: what else is known; parts that `Ports` did not announce are ignored.
+
+        Returns:
+            [batch, channels, *space].
+        """
+
+    def piece(self, x: Tensor, noise: Tensor, condition: Condition, state: State | None = None) -> tuple[Tensor, State]:
+        """Returns F for the next frames of a longer x, and the state that the frames after them need.
+
+        Pieces of any size, one after the other, give what `forward` gives for the whole.
+
+        Args:
+            x: [batch, channels, *space], some frames.
+            noise: as for `forward`, the same for all pieces.
+            condition: as for `forward`; its signal is cut as x is.
+            state: what the piece before returned; nothing for the first.
+
+        Raises:
+            UsageError: the network is not causal.
+        """
+        raise UsageError("this network looks ahead, so it needs a recording as a whole")

@@ -1,0 +1,314 @@
+"""What a user calls: load a model, generate, edit, denoise, save."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from hiss.audio import Audio
+from hiss.conditioners import Conditioner
+from hiss.conditioners.label import Label
+from hiss.conditioners.recording import Recording
+from hiss.denoising import BLOCK, DenoisingStream
+from hiss.errors import UsageError, unknown
+from hiss.generation import check, edit_asked, overall, samples_asked
+from hiss.model import AudioDiffusionModel
+from hiss.noise import generators, seeded
+from hiss.saved import read_model, write_model
+from hiss.types import Prompt, Watch
+
+Ask = str | int | Mapping[str, object] | Prompt
+"""A prompt as a user writes it: "7", 7, "7 theo", {"digit": 7}, or a text for models that read text."""
+
+
+def bundled() -> list[str]:
+    """Returns the names of the models that come with the package."""
+    return sorted(config.parent.name for config in _shelf().glob("*/config.json"))
+
+
+def load(name_or_folder: str | Path, *, device: str | torch.device | None = None) -> "Pipeline":
+    """Returns a ready pipeline: a bundled model by name, or the model saved in a folder."""
+    return Pipeline.from_pretrained(name_or_folder, device=device)
+
+
+class Pipeline:
+    """A model, ready for use."""
+
+    def __init__(self, model: AudioDiffusionModel, *, card: str = "") -> None:
+        self.model = model.eval()
+        self.card = card
+        """The model card, in Markdown."""
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, *, device: str | torch.device | None = None) -> "Pipeline":
+        """Returns the pipeline of a bundled model or of a folder that `save_pretrained` wrote.
+
+        `device` is the CPU unless one is named, such as "cuda" or "mps".
+
+        Raises:
+            UsageError: there is no such model; the sentence lists those that come with the package.
+            HissError: the folder is damaged, of another format, or of a newer version.
+        """
+        folder = Path(name_or_folder)
+        if str(name_or_folder) in bundled():
+            folder = _shelf() / str(name_or_folder)
+        elif not folder.is_dir():
+            raise unknown("model", str(name_or_folder), [*bundled(), "the path of a model folder"])
+        model, card = read_model(folder)
+        try:
+            return cls(model.to(device or "cpu"), card=card)
+        except (RuntimeError, AssertionError) as error:
+            raise UsageError(f"the device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes config.json, model.safetensors and, where there is one, the card as README.md, whole or not at all."""
+        write_model(self.model, Path(folder), card=self.card)
+
+    def half(self) -> "Pipeline":
+        """Returns this pipeline with its weights rounded to half precision, to be saved in half the space."""
+        return Pipeline(self.model.half(), card=self.card)
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """The classes that a prompt may name, by label field; empty for a model without labels."""
+        parts = [part.config for part in self.model.conditioners if isinstance(part, Label)]
+        return {config.field: config.classes for config in parts}
+
+    @overload
+    def generate(
+        self,
+        prompt: Ask | Audio | None = None,
+        *,
+        count: None = None,
+        length: float | None = None,
+        sample_rate: int | None = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        negative: Ask | None = None,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        init: Audio | None = None,
+        strength: float = 0.5,
+        continue_from: Audio | None = None,
+        inpaint: Audio | None = None,
+        span: tuple[float, float] | None = None,
+        loop: bool = False,
+        batch_size: int = 8,
+        watch: Watch | None = None,
+    ) -> Audio: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Ask | Audio | Sequence[Ask] | None = None,
+        *,
+        count: int,
+        length: float | None = None,
+        sample_rate: int | None = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        negative: Ask | None = None,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        init: Audio | None = None,
+        strength: float = 0.5,
+        continue_from: Audio | None = None,
+        inpaint: Audio | None = None,
+        span: tuple[float, float] | None = None,
+        loop: bool = False,
+        batch_size: int = 8,
+        watch: Watch | None = None,
+    ) -> list[Audio]: ...
+
+    def generate(
+        self,
+        prompt: Ask | Audio | Sequence[Ask] | None = None,
+        *,
+        count: int | None = None,
+        length: float | None = None,
+        sample_rate: int | None = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        negative: Ask | None = None,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        init: Audio | None = None,
+        strength: float = 0.5,
+        continue_from: Audio | None = None,
+        inpaint: Audio | None = None,
+        span: tuple[float, float] | None = None,
+        loop: bool = False,
+        batch_size: int = 8,
+        watch: Watch | None = None,
+    ) -> Audio | list[Audio]:
+        """Returns new audio: one recording, or with `count` a list of them, `count` for each prompt.
+
+        Item k depends on the seed and on k alone: batch size and device do not change it.
+
+        Args:
+            prompt: what to make; nothing for anything. A recording means `init`. With `count`, also several prompts.
+            count: how many.
+            length: seconds, any; the length that the model was trained on, or that of the recording, where left out.
+            sample_rate: Hz of the result; the model's own where left out.
+            steps: sampler steps; like `sampler` and `guidance` the model's own choice where left out.
+            sampler: a name out of `hiss.diffusion.sampling.SAMPLERS`.
+            guidance: how strictly to follow the prompt; 1 is as trained.
+            negative: what to stay away from.
+            temperature: multiplies the standard deviation of all noise: below 1 is more typical, above 1 more unusual.
+            seed: fixes the result; drawn afresh where left out.
+            init: a recording to vary, `strength` (0 to 1] of the way.
+            strength: how far a variation may go: 1 forgets the recording.
+            continue_from: a recording to go on from; `length` then counts the whole.
+            inpaint: a recording of which `span` is made anew.
+            span: (from, to) in seconds.
+            loop: make the end lead seamlessly back to the start.
+            batch_size: how many are made at once.
+            watch: called after each step with (steps done, steps in all, current estimate).
+
+        Raises:
+            UsageError: an argument is out of range or does not go with this model or with another argument.
+        """
+        if isinstance(prompt, Audio):
+            prompt, init = None, prompt
+        asked = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, str) else [prompt]
+        if count is None and len(asked) > 1:
+            raise UsageError("several prompts need count, how many to make of each")
+        check(
+            count=count,
+            length=length,
+            sample_rate=sample_rate,
+            steps=steps,
+            temperature=temperature,
+            guidance=guidance,
+            strength=strength,
+            batch_size=batch_size,
+        )
+        source, config = init or continue_from or inpaint, self.model.config
+        samples = samples_asked(config, length, source, extend=continue_from is not None)
+        edit = edit_asked(
+            config,
+            samples,
+            init=init,
+            strength=strength,
+            continue_from=continue_from,
+            inpaint=inpaint,
+            span=span,
+        )
+        seed = secrets.randbits(32) if seed is None else seed
+        prompts = [self.prompt(one) for one in asked for _ in range(count or 1)]
+        against = None if negative is None else self.prompt(negative)
+        made: list[Tensor] = []
+        for first in range(0, len(prompts), batch_size):
+            items = range(first, min(first + batch_size, len(prompts)))
+            wanted = [self._complete(prompts[item], seed, item) for item in items]
+            audio = self.model.sample(
+                wanted,
+                samples,
+                negative=None if against is None else [against] * len(wanted),
+                steps=steps,
+                sampler=sampler,
+                guidance=guidance,
+                temperature=temperature,
+                generator=generators(seed, items),
+                edit=edit,
+                loop=loop,
+                watch=overall(watch, first, len(items), len(prompts)),
+            )
+            made.extend(audio.cpu())
+        rate = config.sample_rate
+        sounds = [Audio(one, rate).resample(sample_rate or rate) for one in made]
+        return sounds if count is not None else sounds[0]
+
+    @property
+    def denoises(self) -> bool:
+        """Whether the model listens to recordings, so that it can clean them."""
+        return any(isinstance(part, Recording) for part in self.model.conditioners)
+
+    def denoise(
+        self, audio: Audio, *, steps: int | None = None, keep_db: float | None = None, watch: Watch | None = None
+    ) -> Audio:
+        """Returns a recording without its noise: as long, as loud, of the same rate and channels.
+
+        Each channel is cleaned alone. What lies above half the sample rate of the model is lost. Long recordings are
+        cleaned block by block, so that memory stays bounded. Silence stays silence.
+
+        Args:
+            audio: any recording.
+            steps: sampler steps; the model's own choice, usually 1, where left out.
+            keep_db: the noise is lowered by at most this many dB; where left out, by as much as the model can.
+            watch: called after each block with (blocks done, blocks in all, clean samples that came with it).
+
+        Raises:
+            UsageError: the model does not denoise, or an argument is out of range.
+            HissError: the recording holds NaN or infinity.
+        """
+        stream = self.stream(audio.sample_rate, audio.channels, steps=steps, keep_db=keep_db)
+        blocks = audio.samples.split(round(BLOCK * audio.sample_rate), dim=1)
+        clean, done = torch.empty_like(audio.samples), 0
+        for number, block in enumerate(blocks, 1):
+            made = stream.push(block)
+            if number == len(blocks):
+                made = torch.cat([made, stream.finish()], dim=1)
+            clean[:, done : done + made.shape[1]] = made
+            done += made.shape[1]
+            if watch:
+                watch(number, len(blocks), made)
+        return Audio(clean, audio.sample_rate)
+
+    def stream(
+        self, sample_rate: int, channels: int = 1, *, steps: int | None = None, keep_db: float | None = None
+    ) -> DenoisingStream:
+        """Returns a stream that cleans a recording while it comes in, piece by piece; see `DenoisingStream`.
+
+        The sample rate is in Hz; `steps` and `keep_db` are those of `denoise`, whose result the stream gives.
+
+        Raises:
+            UsageError: the model does not denoise, or an argument is out of range.
+        """
+        return DenoisingStream(self.model, sample_rate, channels, steps=steps, keep_db=keep_db)
+
+    def prompt(self, asked: Ask | None) -> Prompt:
+        """Returns the prompt that is meant by what a user wrote.
+
+        Raises:
+            UsageError: the model has no such label, or takes no prompt at all.
+        """
+        if asked is None or isinstance(asked, Prompt):
+            return asked or Prompt()
+        if not self.labels:
+            raise UsageError("this model takes no prompt; leave it out")
+        if isinstance(asked, Mapping):
+            for field in asked:
+                if field not in self.labels:
+                    raise unknown("label", field, self.labels)
+            labels = {field: str(value) for field, value in asked.items()}
+        else:
+            labels = dict(self._field(word) for word in str(asked).split())
+        for field, value in labels.items():
+            if value not in self.labels[field]:
+                raise unknown(field, value, self.labels[field])
+        return Prompt(labels=labels)
+
+    def _field(self, word: str) -> tuple[str, str]:
+        for field, classes in self.labels.items():
+            if word in classes:
+                return field, word
+        raise unknown("label", word, [name for classes in self.labels.values() for name in classes])
+
+    def _complete(self, prompt: Prompt, seed: int, item: int) -> Prompt:
+        """Returns the prompt with its open labels drawn by (seed, item), where the model wants that."""
+        for number, conditioner in enumerate(self.model.conditioners):
+            assert isinstance(conditioner, Conditioner)
+            prompt = conditioner.complete(prompt, seeded("prompt", number, seed, item))
+        return prompt
+
+
+def _shelf() -> Path:
+    return Path(str(files("hiss"))) / "pretrained"

@@ -1,0 +1,1 @@
+"""Pure functions on tensors: spectra, mel bands, mixing and losses."""

@@ -1,0 +1,82 @@
+"""hiss train: a recipe becomes a model, a run resumes, Ctrl-C saves, and wrong recipes are refused."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from command_line import HISS, RECIPE, hiss, names, refused
+
+from hiss.audio import Audio
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(RECIPE)
+
+
+def test_a_recipe_becomes_a_model_that_generates() -> None:
+    result = hiss("train", "tiny.yaml")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "runs/tiny/model\n"
+    assert result.stderr.startswith("4 steps, loss ")
+    assert hiss("generate", "--model", "runs/tiny/model", "-o", "x.wav").exit_code == 0
+    assert Audio.load("x.wav").samples.shape == (1, 400)
+
+
+def test_a_run_is_not_overwritten_but_resumed_and_values_can_be_changed() -> None:
+    assert hiss("train", "tiny.yaml", "trainer.steps=2", "--out", "run").stderr.startswith("2 steps")
+    refused(hiss("train", "tiny.yaml", "--out", "run"), 2, says="already holds a run of 2 steps")
+    assert hiss("train", "tiny.yaml", "--out", "run", "--resume").stderr.startswith("4 steps")
+
+
+def test_recordings_of_a_folder_replace_the_data_of_the_recipe() -> None:
+    assert hiss("data", "synth", "-o", "tones", "-n", 3, "--sample-rate", 8000).exit_code == 0
+    assert hiss("train", "tiny.yaml", "--data", "tones").exit_code == 0
+
+
+def test_a_run_ends_in_time() -> None:
+    assert hiss("train", "tiny.yaml", "trainer.steps=1000000", "--minutes", 0.02).exit_code == 0
+    assert "model" in names(Path("runs/tiny"))
+
+
+def test_an_interrupted_run_is_saved_and_ends_with_130() -> None:
+    words = ["train", "tiny.yaml", "trainer.steps=1000000"]
+    environment = os.environ | {"FORCE_COLOR": "1"}  # a bar, to see when the work has begun
+    process = subprocess.Popen([*HISS, *words], stderr=subprocess.PIPE, text=True, bufsize=1, env=environment)
+    assert process.stderr is not None
+    seen = ""
+    while "loss" not in seen:
+        seen += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "stopped on request, and saved; --resume continues exactly there" in errors
+    assert "Traceback" not in errors
+    assert {"model", "state"} <= set(names(Path("runs/tiny")))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("tinny",), "unknown recipe 'tinny'"),
+        (("tiny.yaml", "trainer.stepz=3"), "unknown key in recipe.trainer 'stepz' (did you mean 'steps'?)"),
+        (("tiny.yaml", "trainer.steps"), "a change must be KEY=VALUE"),
+        (("tiny.yaml", "trainer.steps=many"), "recipe.trainer.steps must be int, not 'many'"),
+        (("tiny.yaml", "trainer.steps=-1"), "at least 1, not -1"),
+        (("tiny.yaml", "trainer=["), "is no valid YAML"),
+        (("tiny.yaml", "--minutes", "long"), "'--minutes'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_wrong_recipe_is_refused_in_one_sentence(words: tuple[str, ...], says: str) -> None:
+    refused(hiss("train", *words), 2, says=says)
+    assert names(Path()) == ["tiny.yaml"]
+
+
+def test_data_that_is_not_there_and_folders_that_cannot_be_written_are_failures() -> None:
+    refused(hiss("train", "tiny.yaml", "--data", "nowhere"), 1, says="nowhere")
+    refused(hiss("train", "tiny.yaml", "--out", "tiny.yaml/run"), 1, says="cannot write in tiny.yaml")
+    assert names(Path()) == ["tiny.yaml"]

@@ -1,0 +1,207 @@
+"""WebDataset shards: patterns, members, damage, streams, and the packs that come with the project's data."""
+
+import functools
+import io
+import json
+import os
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from hiss.audio import Audio
+from hiss.data import Dataset
+from hiss.data.shards import Shards
+from hiss.data.tars import Sample, expand, samples
+from hiss.errors import HissError, UsageError
+from hiss.types import Prompt
+
+
+def sound(seed: int = 0, *, rate: int = 8000, format: str = "flac", count: int = 800) -> bytes:
+    return Audio(torch.rand(count, generator=torch.Generator().manual_seed(seed)) - 0.5, rate).encode(format)
+
+
+def write(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def opened(path: Path | str, *, cache: bool | None = True, samples: int = 800, **options: object) -> Dataset:
+    config = Shards.from_dict({"name": "shards", "path": str(path), "cache": cache, **options})
+    return config.open(sample_rate=8000, channels=1, samples=samples)
+
+
+def prompts(data: Dataset) -> list[Prompt]:
+    return [prompt for batch in data.once(3) for prompt in batch.prompts]
+
+
+def test_members_of_one_key_make_one_sample(tmp_path: Path) -> None:
+    shard = write(
+        tmp_path / "a.tar",
+        {"x/1.flac": b"a", "x/1.json": b"b", "x/2.seg.WAV": b"c", "./3.txt": b"d", ".hidden": b"e", "bare": b"f"},
+    )
+    assert list(samples(str(shard))) == [
+        Sample("x/1", {"flac": b"a", "json": b"b"}),
+        Sample("x/2", {"seg.wav": b"c"}),
+        Sample("./3", {"txt": b"d"}),
+    ]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("format", ["flac", "wav", "ogg", "mp3", "opus"])
+def test_audio_of_any_format_comes_with_caption_and_labels(format: str, cache: bool, tmp_path: Path) -> None:
+    metadata = json.dumps({"text": "seven", "label": 7, "speaker": "theo", "none": None}).encode()
+    shard = write(
+        tmp_path / "a.tar",
+        {
+            f"1.{format}": sound(format=format, rate=16000, count=1600),
+            "1.json": metadata,
+            f"2.{format}": sound(1, format=format, rate=16000, count=1600),
+            "2.txt": b"only a text\n",
+        },
+    )
+    data = opened(shard, cache=cache, labels={"digit": "label", "speaker": "speaker"})
+    assert prompts(data) == [
+        Prompt(text="seven", labels={"digit": "7", "speaker": "theo"}, start=0.0, total=0.1),
+        Prompt(text="only a text", start=0.0, total=0.1),
+    ]
+    assert next(data.batches(2, seed=0)).lengths.tolist() == [800, 800]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_damaged_samples_and_broken_shards_are_left_out_and_named(cache: bool, tmp_path: Path) -> None:
+    members = {
+        "good.flac": sound(),
+        "text.flac": b"no sound" * 99,
+        "half.flac": sound()[:300],
+        "bare.json": b"{}",
+        "json.flac": sound(),
+        "json.json": b"{broken",
+    }
+    write(tmp_path / "a.tar", members)
+    three = {"1.flac": sound(1), "2.flac": sound(2), "3.flac": sound(3, count=8000)}
+    whole = write(tmp_path / "b.tar", three).read_bytes()
+    (tmp_path / "b.tar").write_bytes(whole[:8000])  # within the third, so that the second may be incomplete
+    (tmp_path / "c.tar").write_bytes(b"no tar" * 999)
+    data = opened(tmp_path, cache=cache)
+    assert len(prompts(data)) == 2
+    assert data.report.used == 2
+    reasons = {name.rpartition("/")[2]: reason for name, reason in data.report.skipped}
+    assert reasons.keys() == {"text", "half", "bare", "json", "b.tar", "c.tar"}
+    assert "has no audio among its members (json)" in reasons["bare"]
+    assert "cannot read the shard" in reasons["c.tar"]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_shards_of_which_nothing_can_be_used_say_why(cache: bool, tmp_path: Path) -> None:
+    shard = write(tmp_path / "a.tar", {"1.flac": b"no sound"})
+    with pytest.raises(HissError, match=r"no recording to use, 1 were skipped; the first: 1: cannot read"):
+        next(opened(shard, cache=cache).batches(1, seed=0))
+
+
+def test_a_metadata_key_that_no_sample_has_is_refused(tmp_path: Path) -> None:
+    shard = write(tmp_path / "a.tar", {"1.flac": sound(), "1.json": b'{"label": 1}'})
+    with pytest.raises(UsageError, match=r"unknown metadata key 'labels' .did you mean 'label'"):
+        opened(shard, labels={"digit": "labels"})
+
+
+def test_patterns_are_written_out_and_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a-000009.tar", "a-000010.tar", "b-000009.tar"):
+        (tmp_path / name).touch()
+
+    def found(pattern: str) -> list[str]:
+        return [Path(name).name for name in expand(f"{tmp_path}/{pattern}")]
+
+    assert found("a-{000009..000010}.tar") == ["a-000009.tar", "a-000010.tar"]
+    assert found("{a,b}-{000009..000009}.tar") == ["a-000009.tar", "b-000009.tar"]
+    assert found("?-000009.tar") == ["a-000009.tar", "b-000009.tar"]
+    assert found("") == found("*.tar") == ["a-000009.tar", "a-000010.tar", "b-000009.tar"]
+    assert expand(f"{tmp_path.parent}/*[0-9]/?-000010.tar") == [f"{tmp_path}/a-000010.tar"]
+    monkeypatch.chdir(tmp_path)
+    assert expand("b*.tar") == ["b-000009.tar"]
+    assert expand("https://host/a-{8..11}.tar") == [f"https://host/a-{number}.tar" for number in (8, 9, 10, 11)]
+    with pytest.raises(HissError, match=r"there is no shard .*a-000011\.tar"):
+        found("a-{000009..000011}.tar")
+    with pytest.raises(HissError, match="no shard fits"):
+        found("c-*.tar")
+
+
+def test_a_buffer_of_no_size_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least 1, not 0"):
+        Shards(path="x", shuffle=0)
+
+
+def test_a_stream_is_shuffled_within_its_buffer(tmp_path: Path) -> None:
+    members = {
+        f"{number:02d}.{ending}": content
+        for number in range(30)
+        for ending, content in (("flac", sound(number)), ("json", json.dumps({"label": number}).encode()))
+    }
+    shard = write(tmp_path / "a.tar", members)
+    data = opened(shard, cache=False, labels={"n": "label"}, shuffle=5)
+    one, two = (
+        [
+            int(prompt.labels["n"])
+            for batch in islice(data.batches(10, seed=0, start=start), 3)
+            for prompt in batch.prompts
+        ]
+        for start in (0, 3)
+    )
+    assert sorted(one) == sorted(two) == list(range(30))
+    assert one != two
+    assert one != list(range(30))
+    assert all(number <= place + 4 for place, number in enumerate(one))  # none can come before it was read
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_shards_are_streamed_over_http_and_kept_in_memory_if_asked(server: str, tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    if shutil.which("curl") is None:
+        pytest.skip("webdataset reads over HTTP with curl, which is not here")
+    write(tmp_path / "a-0.tar", {"1.flac": sound(1)})
+    write(tmp_path / "a-1.tar", {"2.flac": sound(2)})
+    local = [batch.audio for batch in opened(tmp_path).once(2)]
+    for cache in (None, True):
+        data = opened(f"{server}/a-{{0..1}}.tar", cache=cache)
+        assert torch.equal(next(data.once(2)).audio, local[0])
+
+
+def test_the_digits_pack_reads_as_it_is_described() -> None:
+    if not os.environ.get("HISS_DATA"):
+        pytest.skip("HISS_DATA is not set: no data packs")
+    config = Shards(
+        path="$HISS_DATA/digits/digits-test-*.tar",
+        validation="$HISS_DATA/digits/digits-test-*.tar",
+        labels={"digit": "label", "speaker": "speaker"},
+        level=-22.0,
+    )
+    for split in ("train", "validation"):
+        data = config.open(sample_rate=8000, channels=1, samples=8000, split=split)
+        assert (data.report.used, data.report.skipped) == (300, [])
+        found = prompts(data)
+        assert {prompt.labels["digit"] for prompt in found} == set("0123456789")
+        assert len({prompt.labels["speaker"] for prompt in found}) == 6
+        assert all(prompt.text for prompt in found)

@@ -1,0 +1,127 @@
+"""The band network: how bins are grouped, what its masks mean, and that it never looks ahead."""
+
+import pytest
+import torch
+
+from hiss.errors import UsageError
+from hiss.networks import Ports
+from hiss.networks.bands import Bands, BandsConfig, Join, Split
+from hiss.types import Condition
+
+CONFIG = BandsConfig(bands=((4, 2), (2, 4)), width=8, channels=16, blocks=2, taps=3, embedding=16)
+PORTS = Ports(channels=2, dims=2, signal=2, bins=17)
+
+
+def awake(config: BandsConfig = CONFIG) -> Bands:
+    """Returns a network whose output is not zero."""
+    network = Bands(config, PORTS)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2, generator=generator)
+    return network.eval()
+
+
+def test_each_band_hears_its_own_bins_and_speaks_to_them_alone() -> None:
+    groups = ((2, 1), (1, 3))
+    split, join = Split(groups, 2, 4), Join(groups, 4, 5)
+    for weight in join.weights:
+        torch.nn.init.ones_(weight)
+    x = torch.zeros(1, 5, 2)
+    quiet = split(x)
+    for bin_, band in enumerate((0, 1, 2, 2, 2)):
+        x.zero_()[:, bin_] = 1
+        changed = (split(x) != quiet).any(dim=-1)[:, 0]
+        assert changed.tolist() == [band == other for other in range(3)]
+        heard = join(torch.nn.functional.one_hot(torch.tensor([band]), 3).float().T[:, :, None].expand(3, 1, 4))
+        assert heard.shape == (1, 5, 5)
+        assert bool(heard[0, bin_].all())
+        assert int(heard.any(dim=-1).sum()) == (3 if band == 2 else 1)
+
+
+@pytest.mark.parametrize("frame", [0, 3, 11])
+def test_a_causal_network_never_looks_ahead(frame: int) -> None:
+    network = awake()
+    x, signal = torch.randn(1, 2, 17, 12), torch.randn(1, 2, 17, 12)
+    before = network(x, torch.zeros(1), Condition(signal=signal))
+    x[..., frame:] = torch.randn(1, 2, 17, 12 - frame)
+    signal[..., frame:] = torch.randn(1, 2, 17, 12 - frame)
+    after = network(x, torch.zeros(1), Condition(signal=signal))
+    torch.testing.assert_close(before[..., :frame], after[..., :frame])
+    assert not torch.isclose(before[..., frame:], after[..., frame:]).all(dim=2).any()
+
+
+def test_a_network_that_may_look_ahead_does() -> None:
+    network = awake(BandsConfig(**{**CONFIG.__dict__, "causal": False}))
+    x, signal = torch.randn(1, 2, 17, 12), torch.randn(1, 2, 17, 12)
+    before = network(x, torch.zeros(1), Condition(signal=signal))
+    signal[..., 11] = 0
+    after = network(x, torch.zeros(1), Condition(signal=signal))
+    assert not torch.allclose(before[..., 0], after[..., 0])
+
+
+@pytest.mark.parametrize("piece", [1, 2, 5, 12])
+@pytest.mark.parametrize("taps", [1, 3])
+def test_pieces_with_a_state_are_the_whole(piece: int, taps: int) -> None:
+    network = awake(BandsConfig(**{**CONFIG.__dict__, "taps": taps}))
+    x, signal, noise = torch.randn(3, 2, 17, 12), torch.randn(3, 2, 17, 12), torch.randn(3)
+    state, parts = None, []
+    for some, heard in zip(x.split(piece, dim=-1), signal.split(piece, dim=-1), strict=True):
+        made, state = network.piece(some, noise, Condition(signal=heard), state)
+        parts.append(made)
+    whole = network(x, noise, Condition(signal=signal))
+    torch.testing.assert_close(torch.cat(parts, dim=-1), whole, atol=1e-5, rtol=0)
+
+
+def test_a_network_that_looks_ahead_has_no_pieces() -> None:
+    network = awake(BandsConfig(**{**CONFIG.__dict__, "causal": False}))
+    assert not network.causal
+    with pytest.raises(UsageError, match="looks ahead"):
+        network.piece(torch.zeros(1, 2, 17, 1), torch.zeros(1), Condition(signal=torch.zeros(1, 2, 17, 1)))
+
+
+def test_the_output_is_a_complex_filter_over_the_last_frames_and_a_spectrum_of_its_own() -> None:
+    network = Bands(CONFIG, PORTS)
+    # Only biases: two sources (x, signal) at three delays, and the own spectrum, each as (real, imaginary).
+    weights = torch.zeros(7, 2)
+    weights[1] = torch.tensor([0.0, 1.0])  # the signal, now, turned by 90 degrees
+    weights[4] = torch.tensor([0.5, 0.0])  # x two frames ago, halved
+    weights[6] = torch.tensor([0.25, -1.0])
+    for (_, size), bias in zip(CONFIG.bands, network.join.biases, strict=True):
+        torch.nn.init.zeros_(bias)
+        bias.data += weights.flatten().repeat(size)
+    for weight in network.join.weights:
+        torch.nn.init.zeros_(weight)
+    x, signal = torch.randn(1, 2, 17, 5), torch.randn(1, 2, 17, 5)
+    made = torch.complex(*network(x, torch.zeros(1), Condition(signal=signal)).unbind(1))
+    late = torch.nn.functional.pad(torch.complex(x[:, 0], x[:, 1]), (2, 0))[..., :5]
+    expected = 1j * torch.complex(signal[:, 0], signal[:, 1]) + 0.5 * late + (0.25 - 1j)
+    torch.testing.assert_close(made[:, :16], expected[:, :16])
+    assert not made[:, 16].any()  # half the sample rate is left out
+
+
+@pytest.mark.parametrize(
+    ("ports", "word"),
+    [
+        (Ports(channels=1), "complex spectra"),
+        (Ports(channels=3, dims=2, bins=17), "complex spectra"),
+        (Ports(channels=2, dims=2, bins=18), "hold 16 bins together, but the spectra have 18"),
+    ],
+)
+def test_ports_that_do_not_fit_are_refused(ports: Ports, word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        CONFIG.build(ports)
+
+
+def test_spectra_of_other_bins_are_refused() -> None:
+    with pytest.raises(UsageError, match="17 bins, not 9"):
+        awake()(torch.zeros(1, 2, 9, 4), torch.zeros(1), Condition(signal=torch.zeros(1, 2, 9, 4)))
+
+
+def test_sizes_that_cannot_be_are_refused() -> None:
+    with pytest.raises(UsageError, match="multiple of fold"):
+        BandsConfig(bands=((9, 1),), fold=2)
+
+
+def test_the_default_is_small_enough_for_one_thread_of_a_laptop() -> None:
+    ports = Ports(channels=2, dims=2, signal=2, bins=257)
+    assert 50_000 < sum(parameter.numel() for parameter in BandsConfig().build(ports).parameters()) < 500_000

@@ -1,0 +1,143 @@
+"""Every network that is registered keeps the contract of F(x, noise, condition)."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from hiss.errors import UsageError
+from hiss.networks import Network, NetworkConfig, Ports
+from hiss.networks.bands import BandsConfig
+from hiss.networks.conv import ConvConfig
+from hiss.networks.diffwave import DiffWaveConfig
+from hiss.networks.layers import Attention, fold, unfold
+from hiss.networks.unet import UNetConfig
+from hiss.types import Condition
+
+SMALL: dict[str, NetworkConfig] = {
+    "unet": UNetConfig(channels=(16, 32), patch=4, factors=(2,), attention=(False, True), embedding=32),
+    "diffwave": DiffWaveConfig(channels=8, layers=4, cycle=2, embedding=16),
+    "conv": ConvConfig(channels=(8, 16), strides=(2, 3), embedding=16, skips=True, matched=True),
+    "bands": BandsConfig(bands=((4, 2), (2, 4)), width=8, channels=16, blocks=1, taps=2, embedding=16),
+}
+BINS = {"bands": 17}
+"""Networks on complex spectra, and the bins that they are built for here."""
+
+
+def ports(config: NetworkConfig, *, channels: int = 1, vector: int = 0, signal: int = 0) -> Ports:
+    """Returns ports of that many channels, or for spectra of that many pairs of them."""
+    bins = BINS.get(str(config.name))
+    if bins is None:
+        return Ports(channels=channels, vector=vector, signal=signal)
+    return Ports(channels=2 * channels, vector=vector, signal=2 * signal, dims=2, bins=bins)
+
+
+def state(of: Ports, batch: int, length: int) -> Tensor:
+    """Returns a random x that fits, its time axis of that length."""
+    return torch.randn(batch, of.channels, *([of.bins] if of.bins else []), length)
+
+
+def awake(network: Network) -> Network:
+    """Returns the network with its zeros replaced, so that every path carries a signal."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return network.eval()
+
+
+def test_every_registered_network_is_tested_here() -> None:
+    assert set(NetworkConfig.members) == set(SMALL)
+
+
+@pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
+@pytest.mark.parametrize("length", [1, 7, 64, 101])
+def test_a_network_keeps_the_shape_at_any_length(config: NetworkConfig, length: int) -> None:
+    network = awake(config.build(has := ports(config, channels=2)))
+    x = state(has, 3, length)
+    assert network(x, torch.zeros(3), Condition()).shape == x.shape
+
+
+@pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
+def test_a_network_listens_to_noise_level_vector_and_signal(config: NetworkConfig) -> None:
+    network = awake(config.build(has := ports(config, vector=4, signal=1)))
+    x, noise = state(has, 1, 32), torch.zeros(1)
+    condition = Condition(vector=torch.zeros(1, 4), signal=torch.zeros_like(x))
+    heard = network(x, noise, condition)
+    others = [
+        network(x, noise + 0.5, condition),
+        network(x, noise, Condition(vector=torch.ones(1, 4), signal=condition.signal)),
+        network(x, noise, Condition(vector=condition.vector, signal=torch.ones_like(x))),
+    ]
+    assert all(not torch.allclose(heard, other) for other in others)
+
+
+@pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
+def test_items_of_a_batch_do_not_hear_each_other(config: NetworkConfig) -> None:
+    network = awake(config.build(has := ports(config)))
+    x = state(has, 3, 48)
+    together = network(x, torch.tensor([0.0, 0.5, 1.0]), Condition())
+    alone = network(x[1:2], torch.tensor([0.5]), Condition())
+    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
+def test_the_gradient_reaches_every_weight(config: NetworkConfig) -> None:
+    network = awake(config.build(has := ports(config, vector=4, signal=1)))
+    condition = Condition(vector=torch.randn(2, 4), signal=state(has, 2, 32))
+    network(state(has, 2, 32), torch.zeros(2), condition).square().mean().backward()
+    silent = [name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    assert silent == []
+
+
+def test_a_fresh_network_puts_out_zero_so_that_training_starts_from_the_scalings_alone() -> None:
+    for config in SMALL.values():
+        assert not config.build(has := ports(config))(state(has, 1, 16), torch.zeros(1), Condition()).any()
+
+
+def test_a_unet_works_over_two_dimensions_with_a_coordinate_and_tokens() -> None:
+    config = UNetConfig(
+        channels=(16, 32), patch=(2, 4), factors=((2, 1),), attention=(False, True), embedding=32, coordinate=True
+    )
+    network = awake(config.build(Ports(channels=1, dims=2, tokens=6)))
+    x, tokens = torch.randn(2, 1, 13, 21), torch.randn(2, 5, 6)
+    mask = torch.tensor([[True, True, False, False, False]]).expand(2, -1)
+    heard = network(x, torch.zeros(2), Condition(tokens=tokens, mask=mask))
+    assert heard.shape == x.shape
+    hidden = tokens.clone()
+    hidden[:, 2:] = 100.0
+    torch.testing.assert_close(heard, network(x, torch.zeros(2), Condition(tokens=hidden, mask=mask)))
+    assert not torch.allclose(heard, network(x, torch.zeros(2), Condition(tokens=tokens + 1, mask=mask)))
+
+
+@pytest.mark.parametrize("factors", [(3,), (2, 4)])
+def test_unfolding_undoes_folding(factors: tuple[int, ...]) -> None:
+    x = torch.randn(2, 5, *(4 * factor for factor in factors))
+    folded = fold(x, factors)
+    assert folded.shape[2:] == (4,) * len(factors)
+    assert torch.equal(unfold(folded, factors), x)
+
+
+def test_folding_keeps_neighbours_together() -> None:
+    x = torch.arange(8.0).reshape(1, 1, 8)
+    assert fold(x, (4,))[0, :, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_attention_is_the_softmax_average_of_the_paper() -> None:
+    layer = Attention(16, head=16)
+    layer.out.load_state_dict({"weight": torch.eye(16), "bias": torch.zeros(16)})
+    x = torch.randn(1, 16, 10)
+    flat: Tensor = layer.norm(x)[0].T
+    query = layer.query(flat)
+    key, value = layer.key_value(flat).chunk(2, dim=-1)
+    expected = torch.softmax(query @ key.T / 4, dim=-1) @ value
+    torch.testing.assert_close(layer(x), x + expected.T[None])
+
+
+def test_a_unet_says_which_numbers_do_not_fit() -> None:
+    with pytest.raises(UsageError, match="3 levels needs 2 factors"):
+        UNetConfig(channels=(8, 8, 8), factors=(2,), attention=(False, False, False))
+
+
+def test_diffwave_refuses_two_dimensions() -> None:
+    with pytest.raises(UsageError, match="take unet"):
+        SMALL["diffwave"].build(Ports(channels=1, dims=2))

@@ -1,0 +1,131 @@
+"""Every registered representation is an (almost) invertible map of about unit variance."""
+
+import math
+
+import pytest
+import torch
+
+from hiss.errors import HissError, UsageError
+from hiss.representations import RepresentationConfig
+from hiss.representations.stft import StftConfig
+from hiss.representations.waveform import WaveformConfig
+
+KINDS: dict[str, list[RepresentationConfig]] = {
+    "waveform": [WaveformConfig(), WaveformConfig(pre_emphasis=0.95)],
+    "stft": [StftConfig(), StftConfig(window=62, hop=20, exponent=0.3), StftConfig(window=64, hop=16, exponent=1.0)],
+}
+CONFIGS = [config for configs in KINDS.values() for config in configs]
+
+
+def test_every_registered_representation_is_tested_here() -> None:
+    assert set(RepresentationConfig.members) == set(KINDS)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("samples", [1, 2, 100, 16_001])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_decoding_undoes_encoding_at_any_length(config: RepresentationConfig, samples: int, channels: int) -> None:
+    representation = config.build(16_000, channels)
+    audio = torch.randn(2, channels, samples) / 4
+    encoded = representation.encode(audio)
+    assert encoded.shape == (2, *representation.shape(samples))
+    assert encoded.shape[1] == representation.channels
+    assert encoded.ndim == 2 + representation.dims
+    torch.testing.assert_close(representation.decode(encoded)[..., :samples], audio, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_fitting_brings_the_whole_training_set_to_unit_variance(config: RepresentationConfig) -> None:
+    representation = config.build(8000, 1)
+    batches = [0.1 * torch.randn(4, 1, 2000), 0.3 * torch.randn(2, 1, 2000)]
+    representation.fit(batches)
+    encoded = torch.cat([representation.encode(batch).flatten() for batch in batches])
+    assert float(encoded.square().mean().sqrt()) == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_fitting_to_silence_is_refused(config: RepresentationConfig) -> None:
+    with pytest.raises(HissError, match="silent"):
+        config.build(8000, 1).fit([torch.zeros(1, 1, 100)])
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_scale_travels_with_the_weights(config: RepresentationConfig) -> None:
+    fitted, fresh = config.build(8000, 1), config.build(8000, 1)
+    fitted.fit([torch.randn(2, 1, 500) / 9])
+    fresh.load_state_dict(fitted.state_dict())
+    audio = torch.randn(1, 1, 300)
+    assert torch.equal(fitted.encode(audio), fresh.encode(audio))
+
+
+def test_pre_emphasis_is_the_first_difference_of_the_textbook() -> None:
+    representation = WaveformConfig(pre_emphasis=0.9).build(8000, 1)
+    audio = torch.randn(1, 1, 64)
+    expected = audio - 0.9 * audio.roll(1, dims=-1)
+    torch.testing.assert_close(representation.encode(audio), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_pre_emphasis_raises_the_top_against_the_bottom_as_its_response_says() -> None:
+    representation = WaveformConfig(pre_emphasis=0.9).build(8000, 1)
+    time = torch.arange(8000) / 8000
+    tones = [torch.sin(2 * math.pi * hz * time)[None, None] for hz in (100, 3900)]
+    gains = [float(representation.encode(tone).square().mean().mul(2).sqrt()) for tone in tones]
+    expected = [abs(1 - 0.9 * math.e ** (-2j * math.pi * hz / 8000)) for hz in (100, 3900)]
+    assert gains == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_compressed_spectrum_raises_magnitudes_and_keeps_phases() -> None:
+    audio = torch.randn(2, 2, 1000)
+    plain = StftConfig(exponent=1.0).build(16_000, 2).encode(audio).unflatten(1, (2, 2))
+    pressed = StftConfig(exponent=0.4).build(16_000, 2).encode(audio).unflatten(1, (2, 2))
+    magnitudes = plain.square().sum(dim=2).sqrt(), pressed.square().sum(dim=2).sqrt()
+    torch.testing.assert_close(magnitudes[1], magnitudes[0] ** 0.4, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(pressed * magnitudes[0][:, :, None], plain * magnitudes[1][:, :, None])
+
+
+def test_a_gain_is_a_gain_in_a_compressed_spectrum_too() -> None:
+    representation = StftConfig(exponent=0.5).build(16_000, 1)
+    audio = torch.randn(1, 1, 2000)
+    torch.testing.assert_close(representation.encode(16 * audio), 4 * representation.encode(audio))
+
+
+@pytest.mark.parametrize("config", KINDS["stft"])
+@pytest.mark.parametrize("piece", [1, 50, 1000])
+def test_a_spectrum_in_pieces_is_that_of_the_whole_and_delayed_as_stated(
+    config: RepresentationConfig, piece: int
+) -> None:
+    representation = config.build(16_000, 2)
+    coding, audio = representation.coding(), 0.1 * torch.randn(3, 2, 2001)
+    assert coding is not None
+    frames, parts, taken, given = [], [], 0, 0
+    for some in audio.split(piece, dim=-1):
+        frames.append(coding.encode(some))
+        parts.append(coding.decode(frames[-1]))
+        taken, given = taken + some.shape[-1], given + parts[-1].shape[-1]
+        assert given >= taken - coding.latency
+    frames.append(coding.encode(audio[..., :0], last=True))
+    parts.append(coding.decode(frames[-1], last=True))
+    torch.testing.assert_close(torch.cat(frames, dim=-1), representation.encode(audio), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.cat(parts, dim=-1)[..., :2001], audio, atol=1e-6, rtol=1e-4)
+
+
+def test_the_slopes_of_a_compressed_spectrum_are_finite_in_silence() -> None:
+    representation = StftConfig(exponent=0.3).build(16_000, 1)
+    audio = torch.zeros(1, 1, 600, requires_grad=True)
+    representation.decode(representation.encode(audio)).sum().backward()
+    assert audio.grad is not None
+    assert bool(audio.grad.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"window": 511}, "even"), ({"hop": 300}, "half"), ({"exponent": 0.0}, "exponent"), ({"exponent": 1.5}, "at 1")],
+)
+def test_an_impossible_spectrum_is_refused(options: dict[str, float], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        StftConfig(**options)  # type: ignore[arg-type]
+
+
+def test_an_impossible_pre_emphasis_is_refused() -> None:
+    with pytest.raises(UsageError, match="below 1"):
+        WaveformConfig(pre_emphasis=1.0)

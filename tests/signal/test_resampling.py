@@ -1,0 +1,35 @@
+"""Resampling in pieces: the same as in one, of the same length, and never later than stated."""
+
+import pytest
+import soxr
+import torch
+
+from hiss.signal.resampling import ResampleStream, resampling_delay
+
+RATES = [(48000, 16000), (16000, 48000), (44100, 16000), (8000, 16000), (16000, 16000)]
+
+
+@pytest.mark.parametrize(("rate", "to"), RATES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("piece", [1, 100, 5000])
+def test_pieces_are_the_whole(rate: int, to: int, channels: int, piece: int) -> None:
+    signal = torch.randn(channels, 4999, generator=torch.Generator().manual_seed(0))
+    stream = ResampleStream(rate, to, channels)
+    parts = [stream.push(one) for one in signal.split(piece, dim=1)]
+    parts.append(stream.push(signal[:, :0], last=True))
+    whole = torch.from_numpy(soxr.resample(signal.T.numpy(), rate, to)).T
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("rate", "to"), RATES)
+def test_nothing_stays_nothing(rate: int, to: int) -> None:
+    assert ResampleStream(rate, to, 2).push(torch.zeros(2, 0), last=True).shape == (2, 0)
+
+
+@pytest.mark.parametrize(("rate", "to"), RATES)
+def test_the_delay_holds_for_any_pieces(rate: int, to: int) -> None:
+    delay, stream, given, piece = resampling_delay(rate, to), ResampleStream(rate, to, 1), 0, 37
+    assert delay < 0.2
+    for taken in range(piece, rate, piece):
+        given += stream.push(torch.zeros(1, piece)).shape[1]
+        assert taken / rate - given / to <= delay + piece / rate

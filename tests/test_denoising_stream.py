@@ -1,0 +1,243 @@
+"""A denoising stream: equal to the whole however it is cut, aligned at any rate, of constant size, never late."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hiss.conditioners.recording import RecordingConfig
+from hiss.denoising import DenoisingStream
+from hiss.diffusion.sampling import SAMPLERS
+from hiss.diffusion.schedules import Karras
+from hiss.errors import HissError, UsageError
+from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.networks.bands import Bands, BandsConfig
+from hiss.noise import seeded
+from hiss.representations.stft import StftConfig
+from hiss.types import Prompt
+
+RATE = 4000
+CONFIG = ModelConfig(
+    sample_rate=RATE,
+    seconds=0.5,
+    representation=StftConfig(window=64, hop=32),
+    network=BandsConfig(bands=((8, 2), (4, 4)), width=8, channels=16, blocks=2, taps=2, embedding=16),
+    conditioners=(RecordingConfig(memory=20),),
+    parameterization="edm",
+    sampling=SamplingConfig(schedule=Karras(sigma_min=0.1, sigma_max=20.0), sampler="ddim", steps=1, window=0.5),
+)
+
+
+def awake(config: ModelConfig) -> AudioDiffusionModel:
+    """Returns a model with random weights, none of them zero."""
+    model = AudioDiffusionModel(config).eval()
+    for name, parameter in model.named_parameters():
+        nn.init.normal_(parameter, std=0.2, generator=seeded(name))
+    return model
+
+
+def with_sampler(sampler: str) -> AudioDiffusionModel:
+    return awake(replace(CONFIG, sampling=replace(CONFIG.sampling, sampler=sampler)))
+
+
+def identity(*, causal: bool, rate: int = 16_000, window: float = 0.05) -> AudioDiffusionModel:
+    """Returns a model whose masks let the recording pass as it is."""
+    network = BandsConfig(bands=((33, 1),), fold=1, width=4, channels=4, blocks=1, taps=2, embedding=4, causal=causal)
+    config = replace(
+        CONFIG,
+        sample_rate=rate,
+        network=network,
+        parameterization="clean",
+        conditioners=(RecordingConfig(memory=20 if causal else None),),
+        sampling=replace(CONFIG.sampling, window=window),
+    )
+    model = AudioDiffusionModel(config).eval()
+    assert isinstance(model.denoiser.network, Bands)
+    masks = torch.zeros(5, 2)  # x and the recording now, both one frame ago, and a spectrum of its own
+    masks[1, 0] = 1
+    model.denoiser.network.join.biases[0].data += masks.flatten()
+    return model
+
+
+def sound(samples: int, channels: int = 1, *, rate: int = RATE) -> Tensor:
+    """Returns noise over sines below 1.5 kHz that fade in and out."""
+    time = torch.arange(samples) / rate
+    hertz = torch.tensor([220.0, 700.0, 1500.0])[:, None] * (1 + 0.01 * torch.arange(channels)[:, None, None])
+    tones = 0.2 * torch.sin(2 * math.pi * hertz * time).sum(dim=1)
+    return tones * torch.hann_window(samples, periodic=False)
+
+
+def noisy(samples: int, channels: int = 1) -> Tensor:
+    return sound(samples, channels) + 0.05 * torch.randn(channels, samples, generator=seeded(samples))
+
+
+def streamed(stream: DenoisingStream, samples: Tensor, piece: int) -> Tensor:
+    parts = [stream.push(one) for one in samples.split(piece, dim=1)]
+    return torch.cat([*parts, stream.finish()], dim=1)
+
+
+@torch.no_grad()
+def offline(model: AudioDiffusionModel, samples: Tensor, steps: int) -> Tensor:
+    """Returns what one walk over the whole recordings makes of them."""
+    condition, level = model.condition([Prompt(recording=one[None]) for one in samples], samples.shape[1])
+    assert condition.signal is not None
+    *shape, frames = condition.signal.shape[1:]
+    noise = torch.stack([torch.randn(shape, generator=seeded(0, frame)) for frame in range(frames)], dim=-1)
+    sigmas = model.config.sampling.schedule.grid(steps)
+    x = (sigmas[0] * noise).expand_as(condition.signal)
+    walk = SAMPLERS[model.config.sampling.sampler]
+    clean = walk(lambda x, sigma: model.denoiser(x, sigma, condition), x, sigmas)
+    return model.representation.decode(clean * level)[:, 0, : samples.shape[1]]
+
+
+@pytest.mark.parametrize("piece", [1, 100, 256, 1000, 16_000])
+@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 1), ("ddim", 2), ("heun", 2), ("dpmpp_2m", 3)])
+def test_a_causal_stream_is_the_same_as_the_whole(piece: int, sampler: str, steps: int) -> None:
+    model, recording = with_sampler(sampler), noisy(1501, 2)
+    made = streamed(DenoisingStream(model, RATE, 2, steps=steps), recording, piece)
+    whole = offline(model, recording, steps)
+    peak = float(whole.abs().max())
+    assert peak > 0.05
+    torch.testing.assert_close(made / peak, whole / peak, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "dpmpp_2m_sde"])
+def test_a_sampler_that_draws_noise_streams_too(sampler: str) -> None:
+    model, recording = with_sampler(sampler), noisy(1501)
+    made = [streamed(DenoisingStream(model, RATE, steps=3), recording, piece) for piece in (97, 1501)]
+    torch.testing.assert_close(made[0], made[1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("samples", [0, 1, 160, 9001])
+def test_length_and_time_stay_at_any_rate(causal: bool, rate: int, samples: int) -> None:
+    recording = sound(samples, 3, rate=rate)
+    for piece in (100, 4096):
+        made = streamed(DenoisingStream(identity(causal=causal), rate, 3), recording, piece)
+        assert made.shape == recording.shape
+        if samples > 1000:
+            torch.testing.assert_close(made, recording, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("samples", [1, 63, 800, 801, 1400, 5000])
+@pytest.mark.parametrize("piece", [1, 333, 5000])
+def test_a_model_that_changes_nothing_gives_the_recording_back(causal: bool, samples: int, piece: int) -> None:
+    recording = 0.1 * torch.randn(2, samples, generator=seeded(samples))
+    made = streamed(DenoisingStream(identity(causal=causal), 16_000, 2), recording, piece)
+    torch.testing.assert_close(made, recording, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
+def test_nothing_comes_later_than_the_latency(causal: bool, rate: int) -> None:
+    stream, given, piece = DenoisingStream(identity(causal=causal), rate), 0, rate // 1000
+    for taken in range(piece, rate // 4, piece):
+        given += stream.push(torch.zeros(1, piece)).shape[1]
+        assert taken / rate - given / rate <= stream.latency + 1.5 / 16_000
+    if rate == 16_000:
+        assert stream.latency == (64 / 16_000 if causal else 0.05)
+
+
+@pytest.mark.parametrize("memory", [20, None])
+def test_silence_stays_silence(memory: int | None) -> None:
+    model = awake(replace(CONFIG, conditioners=(RecordingConfig(memory=memory),)))
+    silent = torch.zeros(2, 5000)
+    assert not streamed(DenoisingStream(model, RATE, 2), silent, 700).any()
+
+
+def test_silence_between_sounds_stays_silence_in_a_causal_stream() -> None:
+    recording = noisy(6000)
+    recording[:, :1000] = 0
+    recording[:, 3000:4000] = 0
+    made = streamed(DenoisingStream(awake(CONFIG), RATE), recording, 700)
+    assert not made[:, :936].any()
+    assert not made[:, 3064:3936].any()
+    assert bool(made[:, 4000:].any())
+
+
+def tensors(thing: object, seen: set[int]) -> Iterator[Tensor]:
+    """Yields what a stream holds on to, its model apart."""
+    if isinstance(thing, nn.Module) or id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Tensor):
+        yield thing
+    elif isinstance(thing, dict | list | tuple):
+        for one in thing.values() if isinstance(thing, dict) else thing:
+            yield from tensors(one, seen)
+    elif hasattr(thing, "__dict__"):
+        yield from tensors(vars(thing), seen)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_stream_does_not_grow(causal: bool, rate: int) -> None:
+    stream, held = DenoisingStream(identity(causal=causal), rate, 2, steps=2), []
+    for _ in range(80):
+        stream.push(0.1 * torch.randn(2, 441, generator=seeded(0)))
+        held.append(sum(one.untyped_storage().nbytes() for one in tensors(stream, set())))
+    assert 0 < max(held[40:]) <= 1.1 * max(held[15:40])
+
+
+@pytest.mark.parametrize("memory", [20, None])
+def test_channels_may_be_recordings_of_their_own(memory: int | None) -> None:
+    model, recordings = awake(replace(CONFIG, conditioners=(RecordingConfig(memory=memory),))), noisy(3000, 3)
+    together = streamed(DenoisingStream(model, RATE, 3), recordings, 1000)
+    for recording, made in zip(recordings, together, strict=True):
+        alone = streamed(DenoisingStream(model, RATE), recording[None], 1000)
+        torch.testing.assert_close(alone[0], made, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("rate", [4000, 11_025])
+def test_what_is_kept_of_the_noise_is_aligned(rate: int) -> None:
+    model, recording = awake(CONFIG), 0.1 * torch.randn(2, 5001, generator=seeded(rate))
+    clean, kept, all_of_it = (
+        streamed(DenoisingStream(model, rate, 2, keep_db=limit), recording, 999) for limit in (None, 6.0, 0.0)
+    )
+    torch.testing.assert_close(kept, clean + 10 ** (-6 / 20) * (recording - clean))
+    torch.testing.assert_close(all_of_it, recording)
+
+
+def test_a_guided_model_goes_the_way_of_windows() -> None:
+    guided = replace(CONFIG, sampling=replace(CONFIG.sampling, guidance=2.0))
+    assert DenoisingStream(awake(CONFIG), RATE).latency == 64 / RATE
+    assert DenoisingStream(awake(guided), RATE).latency == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"steps": 0}, "step"),
+        ({"keep_db": -1.0}, "keep_db"),
+        ({"keep_db": math.nan}, "keep_db"),
+        ({"channels": 0}, "channels"),
+        ({"sample_rate": 0}, "sample rate"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(arguments: dict[str, float], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        DenoisingStream(awake(CONFIG), **({"sample_rate": RATE} | arguments))  # type: ignore[arg-type]
+
+
+def test_pieces_that_do_not_fit_are_refused() -> None:
+    stream = DenoisingStream(awake(CONFIG), RATE, 2)
+    with pytest.raises(UsageError, match="pieces"):
+        stream.push(torch.zeros(1, 10))
+    with pytest.raises(HissError, match="NaN"):
+        stream.push(torch.full((2, 10), math.nan))
+    assert stream.finish().shape == (2, 0)
+    with pytest.raises(UsageError, match="finished"):
+        stream.push(torch.zeros(2, 10))
+
+
+def test_windows_without_overlap_are_cleaned_each_on_its_own() -> None:
+    config = replace(CONFIG, sampling=replace(CONFIG.sampling, overlap=0.0), conditioners=(RecordingConfig(),))
+    model, recording = awake(config), noisy(2 * CONFIG.window)
+    whole = streamed(DenoisingStream(model, RATE), recording, 999)
+    parts = [streamed(DenoisingStream(model, RATE), part, 999) for part in recording.split(CONFIG.window, dim=1)]
+    torch.testing.assert_close(whole, torch.cat(parts, dim=1), atol=1e-6, rtol=1e-5)

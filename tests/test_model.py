@@ -1,0 +1,193 @@
+"""The model: its loss falls, its samples follow the laws of the mathematics below it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from hiss.conditioners.label import LabelConfig
+from hiss.diffusion.schedules import Karras, LogNormal
+from hiss.diffusion.weightings import WEIGHTINGS
+from hiss.errors import UsageError
+from hiss.model import AudioDiffusionModel, Denoiser, Edit, ModelConfig, SamplingConfig
+from hiss.networks import Network, NetworkConfig
+from hiss.networks.unet import UNetConfig
+from hiss.noise import generators, seeded
+from hiss.representations.waveform import WaveformConfig
+from hiss.types import Batch, Condition, Prompt
+
+CONFIG = ModelConfig(
+    sample_rate=1000,
+    seconds=0.256,
+    representation=WaveformConfig(pre_emphasis=0.5),
+    network=UNetConfig(channels=(16, 32), patch=8, factors=(2,), attention=(False, True), embedding=32),
+    conditioners=(LabelConfig(field="pitch", classes=("low", "high"), features=8),),
+    training=LogNormal(mean=-0.5, std=1.2),
+    sampling=SamplingConfig(steps=4, guidance=2.0),
+    uncertainty=True,
+)
+
+
+def tones(count: int = 8) -> Batch:
+    """Returns low and high tones with their labels."""
+    time = torch.arange(256) / 1000
+    hertz = torch.tensor([20.0, 100.0]).repeat(count // 2)
+    phase = 6.28 * torch.rand(count, generator=seeded("phase"))
+    audio = torch.sin(6.2832 * hertz[:, None] * time + phase[:, None])[:, None]
+    prompts = tuple(Prompt(labels={"pitch": ("low", "high")[i % 2]}) for i in range(count))
+    return Batch(audio, 1000, prompts, torch.full((count,), 256))
+
+
+@pytest.fixture(scope="module")
+def model() -> AudioDiffusionModel:
+    """Returns a model that was trained for a moment."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = AudioDiffusionModel(CONFIG)
+    batch = tones()
+    made.representation.fit([batch.audio])
+    optimizer = torch.optim.AdamW(made.parameters(), lr=5e-3)
+    for step in range(120):
+        optimizer.zero_grad()
+        made.compute_loss(batch, generator=seeded(step)).backward()
+        optimizer.step()
+    return made.eval()
+
+
+def error(model: AudioDiffusionModel) -> float:
+    """Returns the mean squared error of the clean estimate at a high noise level."""
+    batch = tones()
+    clean = model.representation.encode(batch.audio)
+    sigma = torch.tensor(2.0)
+    x = clean + sigma * torch.randn(clean.shape, generator=seeded("x"))
+    with torch.no_grad():
+        return float((model.denoiser(x, sigma, model.condition(batch.prompts, 256)[0]) - clean).square().mean())
+
+
+def test_training_lowers_the_error(model: AudioDiffusionModel) -> None:
+    fresh = AudioDiffusionModel(CONFIG)
+    fresh.representation.load_state_dict(model.representation.state_dict())
+    assert error(model) < 0.5 * error(fresh)
+
+
+def test_a_config_survives_the_round_trip() -> None:
+    assert ModelConfig.from_dict(CONFIG.to_dict()) == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"parameterization": "velocity"}, "unknown parameterization 'velocity'"),
+        ({"weighting": "snr"}, "unknown weighting 'snr'"),
+        ({"seconds": 0.0}, "positive"),
+        ({"weighting": "none"}, "leaves only the auxiliary losses"),
+    ],
+)
+def test_an_impossible_config_is_refused(change: dict[str, object], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        replace(CONFIG, **change)  # type: ignore[arg-type]
+
+
+def test_an_unknown_sampler_in_a_config_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown sampler 'magic'"):
+        SamplingConfig(sampler="magic")
+
+
+@pytest.mark.parametrize("overlap", [-0.1, 1.0])
+def test_windows_that_never_move_on_are_refused(overlap: float) -> None:
+    with pytest.raises(UsageError, match="from 0 to below 1"):
+        SamplingConfig(overlap=overlap)
+
+
+@pytest.mark.parametrize("weighting", [name for name in WEIGHTINGS if name != "none"])
+@pytest.mark.parametrize("parameterization", ["noise", "clean", "v", "flow", "edm"])
+def test_the_gradient_of_every_loss_reaches_every_weight(weighting: str, parameterization: str) -> None:
+    config = replace(CONFIG, weighting=weighting, parameterization=parameterization, prompt_dropout=0.5)
+    made = AudioDiffusionModel(config)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.05, generator=seeded(parameter.numel()))
+    made.compute_loss(tones(), generator=seeded(0)).backward()
+    assert [n for n, p in made.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
+
+
+class Oracle(Network):
+    """F of the exact denoiser of Gaussian data of unit variance: D = x / (1 + sigma^2), so F is 0 with `edm`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
+        return torch.zeros_like(x) + self.weight
+
+
+def test_the_exact_denoiser_samples_unit_variance_noise() -> None:
+    made = AudioDiffusionModel(replace(CONFIG, representation=WaveformConfig(), conditioners=()))
+    made.denoiser = Denoiser(Oracle(), "edm")
+    audio = made.sample([Prompt()] * 64, 256, steps=40, generator=seeded(0))
+    assert float(audio.std()) == pytest.approx(1.0, abs=0.03)
+    cold = made.sample([Prompt()] * 64, 256, steps=40, temperature=0.5, generator=seeded(0))
+    torch.testing.assert_close(cold, audio / 2)
+
+
+def test_an_item_sounds_the_same_to_the_bit_alone_and_in_any_crowd(model: AudioDiffusionModel) -> None:
+    prompts = [Prompt(labels={"pitch": "low"})] * 5
+    together = model.sample(prompts, 256, sampler="dpmpp_2m_sde", generator=generators(3, range(5)))
+    for item in range(5):
+        alone = model.sample(prompts[:1], 256, sampler="dpmpp_2m_sde", generator=generators(3, [item]))
+        assert torch.equal(alone[0], together[item])
+
+
+def test_the_label_decides_the_pitch(model: AudioDiffusionModel) -> None:
+    for label, hertz in (("low", 20), ("high", 100)):
+        audio = model.sample([Prompt(labels={"pitch": label})] * 4, 256, steps=12, generator=seeded(1))
+        peak = torch.fft.rfft(audio).abs().mean(dim=(0, 1)).argmax() * 1000 / 256
+        assert float(peak) == pytest.approx(hertz, abs=8)
+
+
+def test_guidance_of_one_ignores_the_negative_prompt(model: AudioDiffusionModel) -> None:
+    prompt, other = [Prompt(labels={"pitch": "low"})], [Prompt(labels={"pitch": "high"})]
+    plain = model.sample(prompt, 256, guidance=1.0, generator=seeded(1))
+    assert torch.equal(plain, model.sample(prompt, 256, guidance=1.0, negative=other, generator=seeded(1)))
+    pushed = model.sample(prompt, 256, guidance=3.0, negative=other, generator=seeded(1))
+    assert not torch.allclose(plain, pushed)
+
+
+def test_what_an_edit_keeps_comes_back(model: AudioDiffusionModel) -> None:
+    audio, keep = tones(2).audio[:1], torch.ones(256)
+    keep[100:160] = 0
+    edited = model.sample([Prompt()], 256, edit=Edit(audio, keep=keep), generator=seeded(0))
+    assert torch.equal(edited[..., :100], audio[..., :100])
+    assert torch.equal(edited[..., 160:], audio[..., 160:])
+    assert float((edited - audio)[..., 100:160].abs().max()) > 0.01
+
+
+def test_a_weaker_variation_stays_nearer(model: AudioDiffusionModel) -> None:
+    audio = tones(2).audio[:1]
+    distances = [
+        float((model.sample([Prompt()], 256, edit=Edit(audio, strength), generator=seeded(0)) - audio).square().mean())
+        for strength in (0.2, 0.5, 0.9)
+    ]
+    assert distances == sorted(distances)
+
+
+@pytest.mark.parametrize("samples", [1, 100, 257, 1000])
+@pytest.mark.parametrize("loop", [False, True])
+def test_any_length_can_be_sampled(model: AudioDiffusionModel, samples: int, loop: bool) -> None:
+    audio = model.sample([Prompt(labels={"pitch": "low"})] * 2, samples, steps=2, loop=loop, generator=seeded(0))
+    assert audio.shape == (2, 1, samples)
+    assert bool(torch.isfinite(audio).all())
+
+
+def test_a_schedule_of_the_literature_can_be_chosen() -> None:
+    for name in ("linear", "cosine"):
+        data = CONFIG.to_dict() | {"training": {"name": name}, "sampling": {"schedule": {"name": name}, "steps": 3}}
+        made = AudioDiffusionModel(ModelConfig.from_dict(data))
+        assert bool(torch.isfinite(made.compute_loss(tones(), generator=seeded(0))))
+        assert made.sample([Prompt()], 64, generator=seeded(0)).shape == (1, 1, 64)
+
+
+def test_networks_are_found_by_name() -> None:
+    assert isinstance(NetworkConfig.from_dict({"name": "unet"}), UNetConfig)
+    assert Karras() == SamplingConfig().schedule

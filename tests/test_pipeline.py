@@ -1,0 +1,268 @@
+"""What a user calls: prompts, arguments, edits, folders, and what is refused."""
+
+import json
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import hiss
+from hiss.audio import Audio
+from hiss.conditioners.label import LabelConfig
+from hiss.errors import HissError, UsageError
+from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.networks.unet import UNetConfig
+from hiss.noise import seeded
+from hiss.pipeline import Pipeline, bundled
+from hiss.representations.waveform import WaveformConfig
+from hiss.types import Prompt
+
+CONFIG = ModelConfig(
+    sample_rate=1000,
+    seconds=0.2,
+    representation=WaveformConfig(),
+    network=UNetConfig(channels=(8, 16), patch=8, factors=(2,), attention=(False, True), embedding=16),
+    conditioners=(
+        LabelConfig(field="digit", classes=("0", "7"), features=4),
+        LabelConfig(field="speaker", classes=("ada", "bob"), features=4, draw=True),
+    ),
+    sampling=SamplingConfig(steps=2, guidance=1.5),
+)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    model = AudioDiffusionModel(CONFIG)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05, generator=seeded(parameter.numel()))
+    return Pipeline(model, card="# A small model\n")
+
+
+@pytest.fixture
+def folder(pipeline: Pipeline, tmp_path: Path) -> Path:
+    pipeline.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def recording(seconds: float = 0.2, rate: int = 1000, channels: int = 1) -> Audio:
+    return Audio(0.1 * torch.randn(channels, round(seconds * rate), generator=seeded("recording")), rate)
+
+
+def same(one: Audio, other: Audio) -> bool:
+    return torch.equal(one.samples, other.samples)
+
+
+def test_one_is_audio_and_a_count_is_a_list(pipeline: Pipeline) -> None:
+    assert isinstance(pipeline.generate(7, seed=0), Audio)
+    assert [type(one) for one in pipeline.generate(7, seed=0, count=2)] == [Audio, Audio]
+
+
+def test_the_shape_of_the_usual_guide_works(pipeline: Pipeline, tmp_path: Path) -> None:
+    audio = pipeline.generate("7", sample_rate=44100, length=0.3, temperature=0.7)
+    audio = hiss.normalize_audio(audio)
+    soundfile.write(tmp_path / "generated_audio.wav", audio, 44100)
+    samples, rate = soundfile.read(tmp_path / "generated_audio.wav")
+    assert (len(samples), rate) == (round(0.3 * 44100), 44100)
+
+
+@pytest.mark.parametrize("asked", ["7 bob", "bob 7", {"digit": 7, "speaker": "bob"}])
+def test_a_prompt_can_be_written_in_many_ways(pipeline: Pipeline, asked: object) -> None:
+    assert pipeline.prompt(asked) == Prompt(labels={"digit": "7", "speaker": "bob"})  # type: ignore[arg-type]
+
+
+def test_several_prompts_make_count_of_each(pipeline: Pipeline) -> None:
+    made = pipeline.generate(["0 ada", "7 bob"], count=2, seed=4)
+    assert len(made) == 4
+    assert same(made[3], pipeline.generate("7 bob", count=4, seed=4)[3])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7])
+def test_batch_size_changes_nothing(pipeline: Pipeline, batch_size: int) -> None:
+    made = pipeline.generate(7, count=5, seed=11, batch_size=batch_size)
+    assert all(map(same, made, pipeline.generate(7, count=5, seed=11)))
+
+
+def test_a_seed_fixes_the_sound_and_no_seed_does_not(pipeline: Pipeline) -> None:
+    assert same(pipeline.generate(7, seed=1), pipeline.generate(7, seed=1))
+    assert not same(pipeline.generate(7, seed=1), pipeline.generate(7, seed=2))
+    assert not same(pipeline.generate(7), pipeline.generate(7))
+
+
+def test_generating_leaves_the_global_random_state_alone(pipeline: Pipeline) -> None:
+    before = torch.get_rng_state()
+    pipeline.generate(7, seed=1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_length_and_sample_rate_are_those_asked_for(pipeline: Pipeline) -> None:
+    assert pipeline.generate(seed=0).samples.shape == (1, 200)
+    assert pipeline.generate(seed=0, length=0.731).samples.shape == (1, 731)
+    assert pipeline.generate(seed=0, sample_rate=8000).samples.shape == (1, 1600)
+
+
+def test_a_recording_as_prompt_means_a_variation_of_it(pipeline: Pipeline) -> None:
+    source = recording()
+    assert same(pipeline.generate(source, seed=0), pipeline.generate(init=source, seed=0))
+
+
+def test_a_recording_of_another_rate_and_more_channels_is_taken(pipeline: Pipeline) -> None:
+    assert pipeline.generate(init=recording(0.5, 8000, 2), seed=0).samples.shape == (1, 500)
+
+
+def test_continuation_keeps_the_beginning(pipeline: Pipeline) -> None:
+    source = recording()
+    longer = pipeline.generate(continue_from=source, length=0.4, seed=0)
+    assert longer.samples.shape == (1, 400)
+    assert torch.equal(longer.samples[:, :195], source.samples[:, :195])
+    assert bool(longer.samples[:, 205:].any())
+
+
+def test_inpainting_keeps_what_lies_outside_the_span(pipeline: Pipeline) -> None:
+    source = recording()
+    filled = pipeline.generate(inpaint=source, span=(0.05, 0.1), seed=0)
+    difference = (filled.samples - source.samples)[0].abs()
+    assert not difference[:44].any()
+    assert not difference[106:].any()
+    assert bool(difference[55:95].all())
+
+
+def test_watch_counts_the_steps_of_all_items(pipeline: Pipeline) -> None:
+    seen: list[tuple[int, int]] = []
+    pipeline.generate(7, count=3, batch_size=2, seed=0, watch=lambda done, of, _: seen.append((done, of)))
+    assert seen == [(2, 6), (4, 6), (5, 6), (6, 6)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"prompt": "9"}, "unknown label '9'"),
+        ({"prompt": {"voice": "ada"}}, "unknown label 'voice'"),
+        ({"prompt": {"digit": 3}}, "unknown digit '3'"),
+        ({"prompt": ["0", "7"]}, "need count"),
+        ({"length": 0.0}, "length"),
+        ({"length": -1.0}, "length"),
+        ({"length": 1e9}, "length"),
+        ({"length": math.nan}, "length"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 10**9}, "steps"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"temperature": math.inf}, "temperature"),
+        ({"guidance": math.nan}, "guidance"),
+        ({"count": 0}, "count"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"strength": -1.0}, "strength"),
+        ({"sampler": "magic"}, "unknown sampler 'magic'"),
+        ({"sample_rate": 0}, "sample_rate"),
+        ({"init": recording(), "strength": 0.0}, "strength"),
+        ({"inpaint": recording()}, "span"),
+        ({"inpaint": recording(), "span": (0.3, 0.1)}, "span"),
+        ({"init": recording(), "continue_from": recording()}, "one recording"),
+        ({"continue_from": recording(), "length": 0.1}, "length counts the whole"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_a_sentence(
+    pipeline: Pipeline, arguments: dict[str, object], word: str
+) -> None:
+    with pytest.raises(UsageError, match=word):
+        pipeline.generate(**arguments)  # type: ignore[call-overload]
+
+
+def test_a_folder_round_trip_changes_nothing(pipeline: Pipeline, folder: Path) -> None:
+    loaded = hiss.load(folder)
+    assert loaded.card == "# A small model\n"
+    assert same(loaded.generate(7, seed=5), pipeline.generate(7, seed=5))
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
+    hiss.load(folder).half().save_pretrained(tmp_path / "half")
+    sizes = [(path / "model.safetensors").stat().st_size for path in (folder, tmp_path / "half")]
+    assert sizes[1] < 0.7 * sizes[0]
+    loaded = hiss.load(tmp_path / "half")
+    assert loaded.model.denoiser.network.leave.weight.dtype == torch.float32  # type: ignore[union-attr]
+    error = loaded.generate(7, seed=5).samples - pipeline.generate(7, seed=5).samples
+    assert float(error.abs().max()) < 0.05
+
+
+def test_a_model_without_conditions_refuses_a_prompt() -> None:
+    config = ModelConfig.from_dict(CONFIG.to_dict() | {"conditioners": []})
+    with pytest.raises(UsageError, match="takes no prompt"):
+        Pipeline(AudioDiffusionModel(config)).generate("7")
+
+
+def test_an_unknown_model_is_refused_with_the_bundled_ones(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown model"):
+        hiss.load(tmp_path / "nowhere")
+    assert bundled() == sorted(bundled())
+
+
+def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(UsageError, match="device 'abacus' cannot be used"):
+        hiss.load(folder, device="abacus")
+
+
+def broken_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_misspelt_key_in_a_config_is_named(folder: Path) -> None:
+    model = json.loads((folder / "config.json").read_text())["model"]
+    broken_config(folder, model=model | {"secnods": 1.0})
+    with pytest.raises(HissError, match=r"unknown key in model 'secnods' \(did you mean 'seconds'\?\)"):
+        hiss.load(folder)
+
+
+def test_a_config_of_a_newer_format_asks_for_an_upgrade(folder: Path) -> None:
+    broken_config(folder, format=99)
+    with pytest.raises(HissError, match=r"format 99.*upgrade"):
+        hiss.load(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe"])
+def test_a_damaged_or_foreign_config_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(HissError, match=r"config\.json"):
+        hiss.load(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors", struct.pack("<Q", 10**12) + b"{}"])
+def test_damaged_weights_are_refused(folder: Path, content: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(HissError, match="damaged"):
+        hiss.load(folder)
+
+
+def test_truncated_weights_are_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(HissError, match="damaged"):
+        hiss.load(folder)
+
+
+def test_foreign_weights_are_refused_with_an_example(folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"other": torch.zeros(3)}, folder / "model.safetensors")
+    with pytest.raises(HissError, match="does not fit"):
+        hiss.load(folder)
+
+
+def test_a_missing_part_is_named(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(HissError, match=r"lacks model\.safetensors"):
+        hiss.load(folder)
+
+
+def test_saving_where_no_folder_can_be_is_one_sentence(pipeline: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HissError, match="cannot make the folder"):
+        pipeline.save_pretrained(tmp_path / "file" / "model")
+
+
+def test_audio_converts_to_numpy_with_channels_last(pipeline: Pipeline) -> None:
+    assert np.asarray(pipeline.generate(7, seed=0)).shape == (200, 1)

@@ -1,0 +1,158 @@
+"""Recipes: reading, changing, and running one from data to a model that makes sound."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from hiss.audio import Audio
+from hiss.data import DataConfig
+from hiss.data.mixtures import Mixtures
+from hiss.data.tones import SyntheticTones
+from hiss.errors import UsageError
+from hiss.noise import seeded
+from hiss.pipeline import Pipeline
+from hiss.training import checkpoints
+from hiss.training.recipe import load_recipe, recipes, relocated, run_recipe
+
+TINY: dict[str, Any] = {
+    "description": "Tones, for a test.",
+    "data": {"name": "tones", "examples": 24, "holdout": 0.25, "low": 200.0, "high": 900.0},
+    "model": {
+        "sample_rate": 2000,
+        "seconds": 0.128,
+        "representation": {"name": "waveform"},
+        "network": {"name": "unet", "channels": [8, 16], "factors": [4], "attention": [False, False], "embedding": 16},
+        "conditioners": [],
+    },
+    "trainer": {"steps": 6, "batch_size": 4, "validate_every": 3, "save_every": 3, "demo_every": 6, "log_every": 1},
+}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+def test_every_bundled_recipe_can_be_read() -> None:
+    for name in recipes():
+        assert load_recipe(name).description
+
+
+def test_an_unknown_recipe_is_answered_with_the_valid_ones() -> None:
+    with pytest.raises(UsageError, match=r"unknown recipe 'nothing-like-it'.*the path of a YAML file"):
+        load_recipe("nothing-like-it")
+
+
+def test_changes_are_read_as_yaml(tiny: Path) -> None:
+    changes = ["trainer.learning_rate=1e-4", "trainer.ema=[0.1]", "trainer.precision=bf16", "data.examples=7"]
+    recipe = load_recipe(tiny, changes=[*changes, "model.network.channels.1=32", "model.uncertainty=true"])
+    assert recipe.trainer.learning_rate == 1e-4
+    assert recipe.trainer.ema == (0.1,)
+    assert recipe.trainer.precision == "bf16"
+    assert recipe.model.uncertainty
+    assert recipe.to_dict()["data"]["examples"] == 7
+    assert recipe.to_dict()["model"]["network"]["channels"] == [8, 32]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "trainer.stepz=3",
+            r"unknown key in recipe\.trainer 'stepz' \(did you mean 'steps'\?\); valid are: .*batch_size",
+        ),
+        ("trainr.steps=3", r"unknown key in recipe 'trainr' \(did you mean 'trainer'\?\)"),
+        ("trainer.steps=many", r"recipe\.trainer\.steps must be int, not 'many'"),
+        ("trainer.steps", "must be KEY=VALUE"),
+        ("=3", "must be KEY=VALUE"),
+        ("trainer.steps.more=3", r"recipe\.trainer\.steps has no parts"),
+        ("model.network.channels.9=3", r"unknown place in recipe\.model\.network\.channels '9'"),
+        ("data.name=tonez", "did you mean 'tones'"),
+        ("trainer.ema=[", "no valid YAML"),
+    ],
+)
+def test_a_change_that_does_not_fit_says_what_would(tiny: Path, change: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_recipe(tiny, changes=[change])
+
+
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "list.yaml"
+    path.write_text("[1, 2]")
+    with pytest.raises(UsageError, match="no recipe"):
+        load_recipe(path)
+
+
+def test_a_recipe_runs_from_data_to_a_model_that_makes_sound(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    before = torch.get_rng_state()
+    result = run_recipe(load_recipe(tiny), out=out)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (result.step, result.ended) == (6, "steps")
+    assert result.best is not None
+    pipeline = Pipeline.from_pretrained(out / "model")
+    sound = pipeline.generate(steps=2, seed=1)
+    assert sound.samples.shape == (1, 256)
+    assert pipeline.model.representation.state_dict()["scale"] != 1
+    assert "Tones, for a test." in pipeline.card
+    assert (out / "last" / "config.json").is_file()
+    demos = sorted(path.name for path in (out / "demos" / "000000006").iterdir())
+    assert demos == ["01.wav", "02.wav", "03.wav", "04.wav", "sounds.png"]
+
+
+def test_a_resumed_recipe_ends_with_the_same_weights(tiny: Path, tmp_path: Path) -> None:
+    quiet = ["trainer.demo_every=0", "trainer.decay=constant"]
+    run_recipe(load_recipe(tiny, changes=quiet), out=tmp_path / "whole")
+    run_recipe(load_recipe(tiny, changes=[*quiet, "trainer.steps=3"]), out=tmp_path / "parts")
+    run_recipe(load_recipe(tiny, changes=quiet), out=tmp_path / "parts", resume=True)
+    whole, parts = (checkpoints.load(tmp_path / name / "state", 6)[0] for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_own_recordings_take_the_place_of_the_data(tiny: Path, tmp_path: Path) -> None:
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+    for number in range(8):
+        samples = 0.1 * torch.randn(1, 400, generator=seeded(number))
+        Audio(samples, 2000).save(sounds / f"{number}.wav")
+    result = run_recipe(load_recipe(tiny, changes=["trainer.demo_every=0"]), data=sounds, out=tmp_path / "run")
+    assert result.step == 6
+    assert "name: folder" in Pipeline.from_pretrained(tmp_path / "run" / "model").card
+
+
+def test_data_elsewhere_is_read_as_before_and_holds_out_a_part(tmp_path: Path) -> None:
+    old = DataConfig.from_dict({"name": "shards", "path": "a", "validation": "b", "level": -20.0, "labels": {"x": "y"}})
+    new = relocated(old, tmp_path).to_dict()
+    assert (new["name"], new["path"], new["level"], new["labels"]) == ("folder", str(tmp_path), -20.0, {"x": "y"})
+    assert (new["validation"], new["holdout"]) == (None, 0.05)
+    (tmp_path / "a.tar").touch()
+    assert relocated(old, tmp_path).to_dict()["name"] == "shards"
+
+
+def test_new_data_for_mixtures_is_new_speech(tmp_path: Path) -> None:
+    noise = SyntheticTones()
+    data = relocated(Mixtures(speech=SyntheticTones(holdout=0.1), noise=noise), tmp_path)
+    assert isinstance(data, Mixtures)
+    assert data.noise == noise
+    assert data.speech.to_dict()["path"] == str(tmp_path)
+    assert data.speech.holdout == 0.1
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler, g++, on a CPU")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # the compiler's own
+def test_a_compiled_run_loses_as_much_as_a_plain_one(tiny: Path, tmp_path: Path) -> None:
+    losses = []
+    for compiled in ("false", "true"):
+        folder = tmp_path / compiled
+        run_recipe(load_recipe(tiny, changes=[f"trainer.compile={compiled}"]), out=folder)
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        losses.append([row[key] for row in rows for key in ("train/loss", "validation/loss") if key in row])
+    assert len(losses[0]) == 8
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
