@@ -16,23 +16,26 @@ from hiss.representations.stft import StftConfig
 RATE = 8000
 
 
+CONFIG = ModelConfig(
+    sample_rate=RATE,
+    seconds=0.5,
+    representation=StftConfig(window=64, hop=32),
+    network=BandsConfig(bands=((8, 2), (4, 4)), width=8, channels=16, blocks=1, taps=2, embedding=16),
+    conditioners=(RecordingConfig(memory=20),),
+    parameterization="clean",
+    training=OneStep(base=LogNormal(sigma_max=200.0), share=0.5),
+    weighting="clean",
+    prompt_dropout=0.0,
+    sampling=SamplingConfig(
+        schedule=LogNormal(mean=0.0, std=0.8, sigma_min=0.3, sigma_max=200.0), sampler="ddim", steps=1, window=1.0
+    ),
+)
+
+
 def tiny_denoiser() -> Pipeline:
     """Returns a model at 8000 Hz that changes recordings, though not for the better."""
-    config = ModelConfig(
-        sample_rate=RATE,
-        seconds=0.5,
-        representation=StftConfig(window=64, hop=32),
-        network=BandsConfig(bands=((8, 2), (4, 4)), width=8, channels=16, blocks=1, taps=2, embedding=16),
-        conditioners=(RecordingConfig(memory=20),),
-        parameterization="clean",
-        training=OneStep(base=LogNormal(sigma_max=200.0), share=0.5),
-        weighting="clean",
-        sampling=SamplingConfig(
-            schedule=LogNormal(mean=0.0, std=0.8, sigma_min=0.3, sigma_max=200.0), sampler="ddim", steps=1, window=1.0
-        ),
-    )
     with torch.random.fork_rng(devices=[]):
-        model = AudioDiffusionModel(config)
+        model = AudioDiffusionModel(CONFIG)
     for name, parameter in model.named_parameters():
         torch.nn.init.normal_(parameter, std=0.1, generator=seeded(name))
     return Pipeline(model)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+import denoisers
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,16 +17,13 @@ from hiss.errors import HissError, UsageError
 from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
 from hiss.networks.bands import Bands, BandsConfig
 from hiss.noise import seeded
-from hiss.representations.stft import StftConfig
 from hiss.types import Prompt
 
 RATE = 4000
-CONFIG = ModelConfig(
+CONFIG = replace(
+    denoisers.CONFIG,
     sample_rate=RATE,
-    seconds=0.5,
-    representation=StftConfig(window=64, hop=32),
     network=BandsConfig(bands=((8, 2), (4, 4)), width=8, channels=16, blocks=2, taps=2, embedding=16),
-    conditioners=(RecordingConfig(memory=20),),
     parameterization="edm",
     sampling=SamplingConfig(schedule=Karras(sigma_min=0.1, sigma_max=20.0), sampler="ddim", steps=1, window=0.5),
 )

@@ -3,33 +3,26 @@
 import math
 from dataclasses import replace
 
+import denoisers
 import pytest
 import torch
 from torch import Tensor
 
 from hiss.audio import Audio
 from hiss.conditioners.recording import RecordingConfig
-from hiss.diffusion.schedules import LogNormal, OneStep
+from hiss.diffusion.schedules import LogNormal
 from hiss.errors import HissError, UsageError
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
-from hiss.networks.bands import BandsConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.unet import UNetConfig
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline
-from hiss.representations.stft import StftConfig
 from hiss.representations.waveform import WaveformConfig
 from hiss.signal.losses import CompressedSpectrum, MultiResolution, Phase, SiSdr, Waveform, si_sdr
 from hiss.types import Batch, Prompt
 
-CONFIG = ModelConfig(
+CONFIG = replace(
+    denoisers.CONFIG,
     sample_rate=4000,
-    seconds=0.5,
-    representation=StftConfig(window=64, hop=32),
-    network=BandsConfig(bands=((8, 2), (4, 4)), width=8, channels=16, blocks=1, taps=2, embedding=16),
-    conditioners=(RecordingConfig(memory=20),),
-    parameterization="clean",
-    training=OneStep(base=LogNormal(sigma_max=200.0), share=0.5),
-    weighting="clean",
     losses=(
         CompressedSpectrum(n_fft=64, hop=32),
         MultiResolution(windows=(32, 64), weight=0.1),
@@ -37,13 +30,7 @@ CONFIG = ModelConfig(
         Phase(n_fft=64, hop=16, weight=0.01),
         Waveform(trusted=True),
     ),
-    prompt_dropout=0.0,
-    sampling=SamplingConfig(
-        schedule=LogNormal(mean=0.0, std=0.8, sigma_min=0.3, sigma_max=200.0), sampler="ddim", steps=1, window=1.0
-    ),
 )
-
-
 UNET = UNetConfig(channels=(8, 16), patch=8, factors=(2,), attention=(False, True), embedding=16)
 
 

@@ -6,12 +6,13 @@ import signal
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +27,7 @@ WIDE = 32_000
 """Hz from which on a recording is cleaned by the model for 48 kHz, if it is bundled."""
 
 _WORTH = 8 << 20  # bytes of recordings that are worth the start of another process
+_PATIENCE = 5.0  # seconds in which a process may tidy up
 _ALIKE = 0.5  # files are batched with those of at least this share of their length
 
 
@@ -245,13 +247,17 @@ def _in_processes(
                 "a process died, maybe for lack of memory; what is finished is kept: go on with fewer processes"
             ) from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            children = set(multiprocessing.active_children()) - before
-            for child in children:
-                child.terminate()
-            for child in children:
-                child.join()
-            raise
+            _end(set(multiprocessing.active_children()) - before)
+            raise  # the pool finds itself broken, and waits until none of its processes is left
+
+
+def _end(processes: Collection[BaseProcess]) -> None:
+    """Ends processes, by force those that do not listen."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(_PATIENCE)
+        process.kill()
 
 
 @contextmanager
@@ -270,7 +276,6 @@ def _deaf() -> Iterator[None]:
 def _begin() -> None:
     """Prepares a process: one thread, and an end with its parent's."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -287,9 +292,12 @@ def _end_with_parent() -> None:
 
 def _work(jobs: Sequence[Job], way: Way) -> tuple[list[Outcome], list[str]]:
     """Returns what became of a group, and what was warned of."""
-    with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always")
-        try:
-            return _denoised(jobs, way), [str(one.message) for one in noted]
-        except SystemExit:
-            os._exit(1)  # all is tidied up; as a result it would only start the next job
+    try:
+        signal.signal(signal.SIGTERM, _stop)
+        with warnings.catch_warnings(record=True) as noted:
+            warnings.simplefilter("always")
+            outcomes = _denoised(jobs, way)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # between groups there is nothing to tidy up
+        return outcomes, [str(one.message) for one in noted]
+    except SystemExit:
+        os._exit(1)  # all is tidied up; as a result it would only start the next job

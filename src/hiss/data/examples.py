@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hiss.data.base import DataConfig, Dataset, Recording, Report, Split
 from hiss.errors import UsageError
@@ -226,3 +226,23 @@ class _Reader:
 def same(batch: Any) -> Any:
     """Returns what comes: batches are made before the loader sees them."""
     return batch
+
+
+class Readers(IterableDataset[Batch]):
+    """Endless batches that several processes make in turn."""
+
+    def __init__(self, read: Callable[[int, int], Iterator[Batch]]) -> None:
+        """Keeps what returns the batches of one process out of so many, given (which, how many)."""
+        self.read = read
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        assert worker is not None
+        return self.read(worker.id, worker.num_workers)
+
+    def start(self, workers: int) -> Iterator[Batch]:
+        """Returns the batches of that many processes: one of the first, one of the second, and so on."""
+        loader: DataLoader[Batch] = DataLoader(
+            self, batch_size=None, num_workers=workers, collate_fn=same, generator=torch.Generator()
+        )
+        return iter(loader)

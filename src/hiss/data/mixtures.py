@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hiss.data.base import DataConfig, Dataset, Split
-from hiss.data.examples import check_batching, same
+from hiss.data.examples import Readers, check_batching
 from hiss.data.mixer import Chances, Mixer, audible
 from hiss.errors import HissError, UsageError
 from hiss.noise import seeded
@@ -80,14 +80,7 @@ class Mixed(Dataset):
     ) -> Iterator[Batch]:
         check_batching(batch_size, start, rank, world, workers)
         if workers:
-            loader: DataLoader[Batch] = DataLoader(
-                _Workers(self, batch_size, seed, start, rank, world),
-                batch_size=None,
-                num_workers=workers,
-                collate_fn=same,
-                generator=torch.Generator(),
-            )
-            return iter(loader)
+            return Readers(partial(self._turns, batch_size, seed, start, rank, world)).start(workers)
         return self._mixed(batch_size, seed, start, rank, world)
 
     def once(self, batch_size: int) -> Iterator[Batch]:
@@ -98,6 +91,13 @@ class Mixed(Dataset):
             pairs = [_recorded(next(noises)) if noises is not None else [] for _ in range(count)]
             yield self._batch(clips, pairs, [seeded("once", place + row) for row in range(count)])
             place += count
+
+    def _turns(
+        self, batch_size: int, seed: int, start: int, rank: int, world: int, worker: int, workers: int
+    ) -> Iterator[Batch]:
+        """Returns the batches of a worker, which is one process among `workers` times as many."""
+        first, part = divmod((start + worker) * world + rank, world * workers)
+        return self._mixed(batch_size, seed, first, part, world * workers)
 
     def _mixed(self, batch_size: int, seed: int, start: int, rank: int, world: int) -> Iterator[Batch]:
         series = {"seed": seed, "start": start, "rank": rank, "world": world}
@@ -124,21 +124,6 @@ class Mixed(Dataset):
         if not voices:
             raise HissError("babble needs voices, but the speech is silent; give other speech, or chances.babble of 0")
         return voices
-
-
-class _Workers(IterableDataset[Batch]):
-    """Worker w of n makes batches w, w + n, w + 2n, ...: as one process among n times as many."""
-
-    def __init__(self, data: Mixed, batch_size: int, seed: int, start: int, rank: int, world: int) -> None:
-        self.data, self.batch_size, self.seed = data, batch_size, seed
-        self.start, self.rank, self.world = start, rank, world
-
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        assert worker is not None
-        world = self.world * worker.num_workers
-        start, rank = divmod((self.start + worker.id) * self.world + self.rank, world)
-        return self.data.batches(self.batch_size, seed=self.seed, start=start, rank=rank, world=world)
 
 
 def _recorded(batch: Batch) -> list[Tensor]:

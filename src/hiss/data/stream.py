@@ -1,14 +1,14 @@
 """Shards read forward only: a data set of any size, shuffled within a buffer."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count, islice
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hiss.data.base import DataConfig, Dataset, Recording, Report, Split
-from hiss.data.examples import Example, check_batching, check_clips, collate, cut, same
+from hiss.data.examples import Example, Readers, check_batching, check_clips, collate, cut
 from hiss.data.tars import Sample, samples
 from hiss.errors import HissError
 from hiss.noise import seeded
@@ -49,14 +49,7 @@ class Stream(Dataset):
         check_batching(batch_size, start, rank, world, workers)
         if not workers:
             return islice(self.part(batch_size, seed, rank, world), start, None)
-        loader: DataLoader[Batch] = DataLoader(
-            _Workers(self, batch_size, seed, start, rank, world),
-            batch_size=None,
-            num_workers=workers,
-            collate_fn=same,
-            generator=torch.Generator(),
-        )
-        return iter(loader)
+        return Readers(partial(self._turns, batch_size, seed, start, rank, world)).start(workers)
 
     def once(self, batch_size: int) -> Iterator[Batch]:
         check_batching(batch_size, 0, 0, 1, 0)
@@ -66,6 +59,14 @@ class Stream(Dataset):
     def part(self, batch_size: int, seed: int, part: int, parts: int) -> Iterator[Batch]:
         """Returns the endless batches of one reader out of `parts`."""
         return _grouped(self._endless(seed, part, parts), batch_size, self.sample_rate)
+
+    def _turns(
+        self, batch_size: int, seed: int, start: int, rank: int, world: int, worker: int, workers: int
+    ) -> Iterator[Batch]:
+        """Returns the batches of a worker: batch k comes from worker k % workers, wherever the series starts."""
+        number = (worker + start) % workers
+        taken = len(range(number, start, workers))
+        return islice(self.part(batch_size, seed, rank * workers + number, world * workers), taken, None)
 
     def example(
         self, sample: Sample, generator: torch.Generator, *, augment: bool, note: bool = True
@@ -118,23 +119,6 @@ class Stream(Dataset):
                 yield from samples(shard)
             except HissError as error:  # the rest of a shard that breaks off
                 self.report.skipped.append((shard, str(error)))
-
-
-class _Workers(IterableDataset[Batch]):
-    """Batch k comes from worker k % workers, wherever the series starts."""
-
-    def __init__(self, data: Stream, batch_size: int, seed: int, start: int, rank: int, world: int) -> None:
-        self.data, self.batch_size, self.seed = data, batch_size, seed
-        self.start, self.rank, self.world = start, rank, world
-
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        assert worker is not None
-        number = (worker.id + self.start) % worker.num_workers
-        taken = len(range(number, self.start, worker.num_workers))
-        parts = self.world * worker.num_workers
-        own = self.data.part(self.batch_size, self.seed, self.rank * worker.num_workers + number, parts)
-        return islice(own, taken, None)
 
 
 def _shuffled(source: Iterator[Sample], size: int, generator: torch.Generator) -> Iterator[Sample]:
