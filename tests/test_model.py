@@ -82,6 +82,7 @@ def test_a_config_survives_the_round_trip() -> None:
         ({"weighting": "snr"}, "unknown weighting 'snr'"),
         ({"seconds": 0.0}, "positive"),
         ({"weighting": "none"}, "leaves only the auxiliary losses"),
+        ({"own_estimates": 1.1}, "own_estimates is a share"),
     ],
 )
 def test_an_impossible_config_is_refused(change: dict[str, object], word: str) -> None:
@@ -109,6 +110,43 @@ def test_the_gradient_of_every_loss_reaches_every_weight(weighting: str, paramet
         torch.nn.init.normal_(parameter, std=0.05, generator=seeded(parameter.numel()))
     made.compute_loss(tones(), generator=seeded(0)).backward()
     assert [n for n, p in made.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
+
+
+def test_own_estimates_leave_gradients_alone_in_bf16() -> None:
+    made = AudioDiffusionModel(replace(CONFIG, own_estimates=0.5, prompt_dropout=0.5))
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.05, generator=seeded(parameter.numel()))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = made.compute_loss(tones(), generator=seeded(0))
+    loss.backward()
+    assert [n for n, p in made.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
+
+
+class Echo(Network):
+    """Takes what has little noise for clean, and guesses where there is much."""
+
+    GUESS = 0.25
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
+        return torch.where(noise[:, None, None] < 0, x, self.GUESS) + self.weight
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_the_batch_starts_from_the_estimate_of_the_first_step(share: float) -> None:
+    faint = LogNormal(mean=-9.0, std=0.1, sigma_min=1e-5, sigma_max=1e-3)
+    model = AudioDiffusionModel(
+        replace(CONFIG, parameterization="clean", training=faint, weighting="clean", uncertainty=False)
+    )
+    model.denoiser.network = Echo()
+    model.config = replace(model.config, own_estimates=share)
+    clean = model.representation.encode(tones().audio)[: round(8 * share)]
+    loss = model.compute_loss(tones(), generator=seeded(0))
+    expected = (Echo.GUESS - clean).square().sum() / (8 * 256)
+    torch.testing.assert_close(loss.detach(), expected, atol=1e-4, rtol=1e-3)
 
 
 class Oracle(Network):

@@ -78,6 +78,9 @@ class ModelConfig(Spec):
     """Auxiliary terms on the clean estimate."""
     prompt_dropout: float = 0.1
     """Share of training examples whose whole prompt is withheld, for guidance."""
+    own_estimates: float = 0.0
+    """Share of a training batch in which noise is added to the estimate that sampling makes in its first step, instead
+    of to the clean signal: so a later step learns to mend what an earlier one did."""
     sampling: SamplingConfig = SamplingConfig()
 
     def __post_init__(self) -> None:
@@ -87,6 +90,8 @@ class ModelConfig(Spec):
             raise unknown("weighting", self.weighting, WEIGHTINGS)
         if self.weighting == "none" and (self.uncertainty or not self.losses):
             raise UsageError("weighting none leaves only the auxiliary losses: name some, and set uncertainty to false")
+        if not 0 <= self.own_estimates <= 1:
+            raise UsageError(f"own_estimates is a share from 0 to 1, not {self.own_estimates}")
         if self.sample_rate < 1 or self.channels < 1 or not 0 < self.seconds < math.inf:
             raise UsageError(
                 "a model needs a positive sample rate, number of channels and length, "
@@ -178,18 +183,30 @@ class AudioDiffusionModel(nn.Module):
         """Returns the mean weighted squared error of the clean estimate at random noise levels, without dimension.
 
         The auxiliary losses of the config are added to it.
-        Source: Karras et al. 2022, equation 8; with `uncertainty`, Karras et al. 2024, equation 15.
+        Source: Karras et al. 2022, equation 8; with `uncertainty`, Karras et al. 2024, equation 15; for `own_estimates`
+        Lay et al. 2024, "Single and few-step diffusion for generative speech enhancement", section 3.
         """
         condition, level = self._told(self._withheld(batch.prompts, generator), batch.audio.shape[-1])
         clean = divided(self.representation.encode(batch.audio.to(self.device)), level)
         sigma = self.config.training.sample(len(clean), device=clean.device, generator=generator)
-        x = clean + expand(sigma, clean) * normal(clean, generator)
+        start = self._start(clean, condition, generator)
+        x = start + expand(sigma, clean) * normal(clean, generator)
         estimated = self.denoiser(x, sigma, condition)
         error = (estimated - clean).square().flatten(1).mean(dim=1)
         loss: Tensor = WEIGHTINGS[self.config.weighting](sigma) * error
         if self.uncertainty is not None:
             loss = self.uncertainty(loss, sigma)
         return (loss + self._auxiliary(estimated, clean, level, sigma)).mean()
+
+    def _start(self, clean: Tensor, condition: Condition, generator: torch.Generator | None) -> Tensor:
+        """Returns the clean signal, in the first rows replaced by the first estimate of sampling, without gradient."""
+        own = slice(0, round(self.config.own_estimates * len(clean)))
+        if not own.stop:
+            return clean
+        sigma = self.config.sampling.schedule.grid(1)[0].to(clean)
+        # Not under no_grad: autocast would keep the weights that it converts there, and they would get no gradient.
+        estimated = self.denoiser(sigma * normal(clean[own], generator), sigma, condition.rows(own)).detach()
+        return torch.cat([estimated, clean[own.stop :]])
 
     @torch.no_grad()
     def sample(
