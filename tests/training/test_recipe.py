@@ -14,10 +14,11 @@ from hiss.data import DataConfig
 from hiss.data.mixtures import Mixtures
 from hiss.data.tones import SyntheticTones
 from hiss.errors import UsageError
+from hiss.model import AudioDiffusionModel
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline
 from hiss.training import checkpoints
-from hiss.training.recipe import load_recipe, recipes, relocated, run_recipe
+from hiss.training.recipe import adopt, load_recipe, recipes, relocated, run_recipe
 
 TINY: dict[str, Any] = {
     "description": "Tones, for a test.",
@@ -105,6 +106,34 @@ def test_a_recipe_runs_from_data_to_a_model_that_makes_sound(tiny: Path, tmp_pat
     assert (out / "last" / "config.json").is_file()
     demos = sorted(path.name for path in (out / "demos" / "000000006").iterdir())
     assert demos == ["01.wav", "02.wav", "03.wav", "04.wav", "sounds.png"]
+
+
+def test_a_run_starts_from_the_weights_of_another_model(tiny: Path, tmp_path: Path) -> None:
+    run_recipe(load_recipe(tiny), out=tmp_path / "first")
+    first = Pipeline.from_pretrained(tmp_path / "first" / "model").model
+    deeper = ["channels=[8, 16, 16]", "factors=[4, 2]", "attention=[false, false, false]"]
+    grown = load_recipe(tiny, changes=[f"model.network.{change}" for change in deeper])
+    with torch.random.fork_rng(devices=[]):
+        model = AudioDiffusionModel(grown.model)
+    taken = adopt(model, tmp_path / "first" / "model")
+    own, theirs = model.state_dict(), first.state_dict()
+    assert "representation.scale" in taken
+    assert 0 < len(taken) < len(own)
+    assert all(torch.equal(own[name], theirs[name]) for name in taken)
+    still = load_recipe(tiny, changes=["trainer.steps=1", "trainer.learning_rate=0.0"])
+    run_recipe(still, out=tmp_path / "second", init=tmp_path / "first" / "model")
+    second = Pipeline.from_pretrained(tmp_path / "second" / "last").model.state_dict()
+    assert all(torch.equal(second[name], tensor) for name, tensor in theirs.items())
+
+
+def test_a_run_does_not_start_from_a_model_that_has_nothing_in_common(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown model 'nobody'"):
+        run_recipe(load_recipe(tiny), out=tmp_path / "run", init="nobody")
+    other = load_recipe(tiny, changes=["model.network={name: diffwave, channels: 12, layers: 2}"])
+    model = AudioDiffusionModel(other.model)
+    model.representation = torch.nn.Identity()  # type: ignore[assignment]
+    with pytest.raises(UsageError, match="no weight of the model tones fits"):
+        adopt(model, "tones")
 
 
 def test_a_resumed_recipe_ends_with_the_same_weights(tiny: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def train(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Recordings to train on, in place of the recipe's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE by default.")] = None,
+    init: Annotated[str | None, typer.Option(help="Bundled model or folder whose weights to start from.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it was left.")] = False,
     minutes: Annotated[float | None, typer.Option(help="Save and end after this time.")] = None,
 ) -> None:
@@ -41,7 +42,7 @@ def train(
     chosen = load_recipe(recipe, changes=changes or [])
     with screen.bar(f"training {Path(recipe).stem}") as bar:
         result = run_recipe(
-            chosen, data=data, out=folder, resume=resume, minutes=minutes, progress=TrainingBar(screen, bar)
+            chosen, data=data, out=folder, init=init, resume=resume, minutes=minutes, progress=TrainingBar(screen, bar)
         )
     screen.say(f"{result.step} steps, loss {result.loss:.4g}")
     if result.ended in STATUS:

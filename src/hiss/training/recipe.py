@@ -21,7 +21,7 @@ from hiss.data.pairs import NOISY, Pairs
 from hiss.data.shards import Shards
 from hiss.errors import UsageError, unknown
 from hiss.model import AudioDiffusionModel, ModelConfig
-from hiss.pipeline import Pipeline
+from hiss.pipeline import Pipeline, load
 from hiss.spec import Spec
 from hiss.training import checkpoints
 from hiss.training.config import TrainerConfig
@@ -78,6 +78,7 @@ def run_recipe(
     *,
     out: str | Path,
     data: str | Path | None = None,
+    init: str | Path | None = None,
     resume: bool = False,
     minutes: float | None = None,
     progress: Progress | None = None,
@@ -92,9 +93,15 @@ def run_recipe(
         recipe: what to train, on what.
         out: where everything is written.
         data: a folder of recordings, or of WebDataset shards, in place of the recipe's data.
+        init: a bundled model or a folder, whose weights the run starts from: all of those whose name and shape fit. A
+            resumed run has its own.
         resume: continue the run in `out`, if there is one.
         minutes: the run saves and ends by itself after this time.
         progress: told about every step.
+
+    Raises:
+        UsageError: no weight of `init` fits, or an argument of the recipe is wrong.
+        HissError: the data or `init` cannot be read.
     """
     folder = Path(out)
     if data is not None:
@@ -117,8 +124,10 @@ def run_recipe(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.trainer.seed)
         model = AudioDiffusionModel(config)
-    if not checkpoints.steps(folder / "state"):  # a resumed run has its scales in the state
-        model.representation.fit(batch.audio for batch in examples.once(recipe.trainer.batch_size))
+    if not checkpoints.steps(folder / "state"):  # a resumed run has its scales, like its weights, in the state
+        known = set() if init is None else adopt(model, init)
+        if not known >= {f"representation.{name}" for name in model.representation.state_dict()}:
+            model.representation.fit(batch.audio for batch in examples.once(recipe.trainer.batch_size))
 
     def export(place: Path, objective: nn.Module) -> None:
         Pipeline(model, card=card(recipe)).save_pretrained(place)
@@ -135,6 +144,23 @@ def run_recipe(
         demo=AudioDemo(model, recipe.prompts, seed=recipe.trainer.seed) if recipe.trainer.demo_every else None,
         export=export,
     )
+
+
+def adopt(model: AudioDiffusionModel, source: str | Path) -> set[str]:
+    """Gives a model all weights of a bundled or saved one whose name and shape fit, and returns their names.
+
+    Raises:
+        UsageError: there is no such model, or none of its weights fits.
+        HissError: it cannot be read.
+    """
+    own = model.state_dict()
+    theirs = load(source).model.state_dict()
+    fitting = {name: tensor for name, tensor in theirs.items() if name in own and own[name].shape == tensor.shape}
+    if not fitting:
+        raise UsageError(f"no weight of the model {source} fits that of the recipe")
+    model.load_state_dict(fitting, strict=False)
+    log.info("weights taken from %s: %d of %d", source, len(fitting), len(own))
+    return set(fitting)
 
 
 def card(recipe: Recipe) -> str:
