@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from command_line import RECIPE, hiss, names, refused, tiny_model
+from denoisers import tiny_denoiser
 
 from hiss.training.recipe import recipes
 
@@ -19,15 +20,22 @@ def small(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     shelf = tmp_path_factory.mktemp("shelf")
     (shelf / "tones.yaml").write_text(RECIPE)
     tiny_model(shelf / "digits")
+    tiny_denoiser().save_pretrained(shelf / "denoise-16k")
     monkeypatch.setattr("hiss.training.recipe._shelf", lambda: shelf)
     monkeypatch.setattr("hiss.pipeline._shelf", lambda: shelf)
 
 
 @pytest.mark.usefixtures("small")
-def test_the_demo_trains_generates_draws_and_says_what_to_try_next() -> None:
+def test_the_demo_trains_generates_denoises_draws_and_says_what_to_try_next() -> None:
     result = hiss("demo")
     assert result.exit_code == 0, result.output
-    sounds = ["digits-7.wav", "digits-8.wav", *(f"my-tones-{index}.wav" for index in range(4))]
+    sounds = [
+        "denoise-16k-speech.wav",
+        "digits-7.wav",
+        "digits-8.wav",
+        *(f"my-tones-{index}.wav" for index in range(4)),
+        "noisy-speech.wav",
+    ]
     assert names(Path("demo")) == [*sounds, "sounds.png", "tones-model"]
     assert sorted(result.stdout.split()) == [f"demo/{name}" for name in [*sounds, "sounds.png"]]
     assert "hiss generate --model demo/tones-model/model" in result.stderr

@@ -1,5 +1,6 @@
 """hiss demo: from nothing to sounds in a few minutes."""
 
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,7 @@ def demo(
     minutes: Annotated[float, typer.Option(help="How long to train.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same sounds of the bundled models.")] = 0,
 ) -> None:
-    """Train a small model, generate with it and with the bundled ones, and draw what came out.
+    """Train a small model, generate with it and with the bundled ones, denoise, and draw what came out.
 
     Takes about two minutes on two cores. A second demo in the same folder
     trains the same model further.
@@ -47,26 +48,27 @@ def demo(
     if result.ended in STATUS:
         screen.say(f"stopped on request; the model so far is in {own / 'model'}")
         raise typer.Exit(STATUS[result.ended])
-    rows: list[tuple[str, Audio]] = []
+    rows: dict[str, Audio] = {}
     for name, pipeline in [("my tones", load(own / "model")), *((name, load(name)) for name in bundled())]:
-        rows += _sounds(screen, name, pipeline, seed)
-    for title, sound in rows:
+        rows |= _denoised(screen, name, pipeline) if pipeline.denoises else _sounds(screen, name, pipeline, seed)
+    for title, sound in rows.items():
         file = output / f"{slug(title)}.wav"
         sound.save(file)
         screen.result(str(file))
-    picture(rows, output / "sounds.png")
+    picture(list(rows.items()), output / "sounds.png")
     screen.result(str(output / "sounds.png"))
     screen.say(
         f"\nThe model you trained is in {own / 'model'}. What to try next:\n"
         f"  hiss generate --model {own / 'model'} --count 8 -o out\n"
         "  hiss generate 7 --model digits --count 8 --plot -o out\n"
+        "  hiss denoise noisy.wav -o clean.wav\n"
         "  hiss train tones --minutes 10\n"
         "  hiss models"
     )
 
 
-def _sounds(screen: Terminal, name: str, pipeline: "Pipeline", seed: int) -> "list[tuple[str, Audio]]":
-    """Returns some sounds of a model, each with a title: of different classes, where it knows any."""
+def _sounds(screen: Terminal, name: str, pipeline: "Pipeline", seed: int) -> "dict[str, Audio]":
+    """Returns some sounds of a model by their titles: of different classes, where it knows any."""
     classes = next(iter(pipeline.labels.values()), ())
     prompts = classes[:: max(1, len(classes) // SOUNDS)][:SOUNDS]
     titles = [f"{name} {which}" for which in prompts or range(SOUNDS)]
@@ -77,4 +79,14 @@ def _sounds(screen: Terminal, name: str, pipeline: "Pipeline", seed: int) -> "li
             seed=seed,
             watch=lambda done, total, _: bar.update(done, total),
         )
-    return [(title, sound.normalize()) for title, sound in zip(titles, sounds, strict=True)]
+    return {title: sound.normalize() for title, sound in zip(titles, sounds, strict=True)}
+
+
+def _denoised(screen: Terminal, name: str, pipeline: "Pipeline") -> "dict[str, Audio]":
+    """Returns a noisy recording, and what a model makes of it, by their titles."""
+    from hiss.audio import Audio
+
+    with as_file(files("hiss") / "recordings" / "noisy-speech.flac") as path:
+        noisy = Audio.load(path)
+    with screen.bar(f"denoising with {name}"):
+        return {"noisy speech": noisy, f"{name} speech": pipeline.denoise(noisy)}
