@@ -1,0 +1,68 @@
+"""The models that come with the package do what their cards say, on a real recording and without any other data."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+from hiss.audio import Audio
+from hiss.evaluation.judge import Judge
+from hiss.evaluation.speech import si_sdr
+from hiss.pipeline import Pipeline, bundled, load
+
+DENOISERS = [name for name in bundled() if name.startswith("denoise")]
+
+
+@pytest.fixture(scope="module", params=DENOISERS)
+def denoiser(request: pytest.FixtureRequest) -> Pipeline:
+    return load(request.param)
+
+
+@pytest.fixture(scope="module")
+def clean() -> Audio:
+    return Audio.load(Path(str(files("hiss") / "recordings" / "speech.flac")))
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Audio:
+    return Audio.load(Path(str(files("hiss") / "recordings" / "noisy-speech.flac")))
+
+
+def ratio(clean: Audio, processed: Audio) -> float:
+    """Returns the SI-SDR in dB."""
+    found = si_sdr(clean, processed)
+    assert found is not None
+    return found
+
+
+def test_noise_goes_and_speech_stays(denoiser: Pipeline, clean: Audio, noisy: Audio) -> None:
+    assert ratio(clean, denoiser.denoise(noisy)) > ratio(clean, noisy) + 7
+
+
+def test_a_second_step_does_no_harm(denoiser: Pipeline, clean: Audio, noisy: Audio) -> None:
+    once, twice = (ratio(clean, denoiser.denoise(noisy, steps=steps)) for steps in (1, 2))
+    assert twice > once - 0.5
+
+
+def test_clean_speech_is_left_alone(denoiser: Pipeline, clean: Audio) -> None:
+    assert ratio(clean, denoiser.denoise(clean)) > 15
+
+
+def test_noise_alone_becomes_quiet(denoiser: Pipeline, clean: Audio, noisy: Audio) -> None:
+    noise = Audio(noisy.samples - clean.samples, clean.sample_rate)
+    assert denoiser.denoise(noise).rms < 0.1 * noise.rms
+
+
+def test_a_stream_is_the_whole(denoiser: Pipeline, noisy: Audio) -> None:
+    stream = denoiser.stream(noisy.sample_rate)
+    pieces = [stream.push(piece) for piece in noisy.samples.split(777, dim=1)]
+    whole = denoiser.denoise(noisy).samples
+    torch.testing.assert_close(torch.cat([*pieces, stream.finish()], dim=1), whole, atol=1e-4, rtol=0)
+
+
+def test_the_digits_are_those_that_were_asked_for() -> None:
+    asked = [digit for digit in range(10) for _ in range(2)]
+    sounds = load("digits").generate([str(digit) for digit in range(10)], count=2, seed=0)
+    answers = Judge.from_pretrained().classify(torch.cat([sound.samples for sound in sounds]))["digit"]
+    assert int((answers.argmax(dim=1) == torch.tensor(asked)).sum()) >= 19
