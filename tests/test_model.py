@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hiss.conditioners.label import LabelConfig
+from hiss.diffusion.parameterizations import PARAMETERIZATIONS
 from hiss.diffusion.schedules import Karras, LogNormal
 from hiss.diffusion.weightings import WEIGHTINGS
 from hiss.errors import UsageError
@@ -102,7 +103,7 @@ def test_windows_that_never_move_on_are_refused(overlap: float) -> None:
 
 
 @pytest.mark.parametrize("weighting", [name for name in WEIGHTINGS if name != "none"])
-@pytest.mark.parametrize("parameterization", ["noise", "clean", "v", "flow", "edm"])
+@pytest.mark.parametrize("parameterization", list(PARAMETERIZATIONS))
 def test_the_gradient_of_every_loss_reaches_every_weight(weighting: str, parameterization: str) -> None:
     config = replace(CONFIG, weighting=weighting, parameterization=parameterization, prompt_dropout=0.5)
     made = AudioDiffusionModel(config)

@@ -47,12 +47,21 @@ def test_the_target_is_what_the_name_says(
     torch.testing.assert_close(made, expected(clean, noise, expand(SIGMA, x)))
 
 
-@pytest.mark.parametrize("name", [name for name in PARAMETERIZATIONS if name != "flow"])
+@pytest.mark.parametrize("name", [name for name in PARAMETERIZATIONS if name not in ("flow", "wiener")])
 def test_a_network_reads_and_writes_unit_variance(name: str, signal: tuple[Tensor, Tensor, Tensor]) -> None:
     clean, _, x = signal
     scalings = PARAMETERIZATIONS[name](SIGMA)
     for part in (expand(scalings.scale, x) * x, target(scalings, x, clean)):
         torch.testing.assert_close(part.flatten(1).std(1), torch.ones_like(SIGMA), atol=0.04, rtol=0)
+
+
+def test_a_wiener_network_reads_the_best_linear_estimate(signal: tuple[Tensor, Tensor, Tensor]) -> None:
+    clean, _, x = signal
+    read = expand(PARAMETERIZATIONS["wiener"](SIGMA).scale, x) * x
+    # Its error is the least there is, sigma^2 / (1 + sigma^2), and independent of what it was made of.
+    torch.testing.assert_close((read - clean).flatten(1).var(1), SIGMA**2 / (1 + SIGMA**2), atol=0.04, rtol=0)
+    assert float(((read - clean) * x / expand(SIGMA, x)).flatten(1).mean(1).abs().max()) < 0.05
+    torch.testing.assert_close(target(PARAMETERIZATIONS["wiener"](SIGMA), x, clean), clean)
 
 
 def test_the_state_of_a_flow_is_a_straight_mixture(signal: tuple[Tensor, Tensor, Tensor]) -> None:

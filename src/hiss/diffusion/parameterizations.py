@@ -36,6 +36,15 @@ def clean(sigma: Tensor) -> Scalings:
     return Scalings(sigma.new_zeros(sigma.shape), sigma.new_ones(sigma.shape), _unit(sigma), _told(sigma))
 
 
+def wiener(sigma: Tensor) -> Scalings:
+    """Returns the scalings of a network that predicts the clean signal, given the linear estimate x / (1 + sigma^2).
+
+    At high levels hardly anything of x is left: a model that listens to a recording is then not disturbed by noise that
+    tells it nothing, and its first step is the same for any noise.
+    """
+    return Scalings(sigma.new_zeros(sigma.shape), sigma.new_ones(sigma.shape), _unit(sigma) ** 2, _told(sigma))
+
+
 def v(sigma: Tensor) -> Scalings:
     """Returns the scalings of a network that predicts v = (noise - sigma * clean) / sqrt(1 + sigma^2).
 
@@ -68,6 +77,7 @@ def edm(sigma: Tensor) -> Scalings:
 PARAMETERIZATIONS: dict[str, Callable[[Tensor], Scalings]] = {
     "noise": noise,
     "clean": clean,
+    "wiener": wiener,
     "v": v,
     "flow": flow,
     "edm": edm,
