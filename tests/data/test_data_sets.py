@@ -115,7 +115,7 @@ def test_the_same_seed_gives_the_same_batches_and_another_does_not(config: DataC
 @every
 @pytest.mark.parametrize("start", [1, 2, 5, 9])
 def test_a_later_start_goes_on_as_if_batches_had_been_taken(config: DataConfig, start: int) -> None:
-    config = replace(config, gain=6.0, polarity=True, offset=0.05)
+    config = replace(config, gain=6.0, polarity=True, pitch=1.0, offset=0.05)
     whole = first(opened(config).batches(3, seed=7), 12)
     assert same(first(opened(config).batches(3, seed=7, start=start), 12 - start), whole[start:])
 
@@ -178,7 +178,7 @@ def test_processes_take_turns_on_a_single_shard(folder: Path, tmp_path: Path) ->
 
 @every
 def test_once_gives_every_recording_in_order_and_always_the_same(config: DataConfig) -> None:
-    config = replace(config, gain=6.0, polarity=True, offset=0.1)
+    config = replace(config, gain=6.0, polarity=True, pitch=1.0, offset=0.1)
     batches = list(opened(config).once(4))
     assert [len(batch.prompts) for batch in batches] == [4, 4, 2]
     assert same(batches, list(opened(config).once(4)))
@@ -330,6 +330,32 @@ def test_gain_and_polarity_are_drawn_within_their_range(tmp_path: Path) -> None:
     assert 0.4 < (values < 0).double().mean() < 0.6
 
 
+def test_pitch_is_drawn_within_its_range_and_changes_the_speed_with_it(tmp_path: Path) -> None:
+    beep = torch.zeros(2 * RATE)
+    beep[:RATE] = 0.5 * torch.sin(2 * torch.pi * 1000 * torch.arange(RATE) / RATE)
+    Audio(beep, RATE).save(tmp_path / "a.wav")
+    config = AudioFolder(path=str(tmp_path), pitch=2.0, crop="start")
+    clip = clips(config, count=200, samples=RATE)
+    assert clip.lengths.unique().tolist() == [RATE]  # there is enough to fill all of the clip
+    hertz = [tone(audio[0, :4000]) * RATE / 4000 for audio in clip.audio]
+    lowest, highest = 1000 * 2 ** (-2 / 12), 1000 * 2 ** (2 / 12)
+    assert lowest - 3 < min(hertz) < lowest + 20
+    assert highest - 20 < max(hertz) < highest + 3
+    ends = [int(audio[0].abs().gt(0.1).nonzero().amax()) for audio in clip.audio]
+    for pitch, end in zip(hertz, ends, strict=True):
+        assert end == pytest.approx(min(1000 / pitch, 1) * RATE, abs=30)
+    shorter = clips(config, count=20, samples=3 * RATE).lengths.double() / RATE
+    assert 2 * 2 ** (-2 / 12) < shorter.min() < 2 < shorter.max() < 2 * 2 ** (2 / 12)
+    assert torch.equal(
+        next(opened(config, samples=RATE).once(1)).audio[0, 0], Audio.load(tmp_path / "a.wav").samples[0, :RATE]
+    )
+
+
+def test_a_recording_of_one_sample_survives_another_pitch(tmp_path: Path) -> None:
+    Audio(torch.tensor([0.5]), RATE).save(tmp_path / "a.wav")
+    assert clips(AudioFolder(path=str(tmp_path), pitch=12.0)).lengths.min() >= 1
+
+
 def test_level_is_that_of_the_whole_recording_and_peaks_stay_inside(tmp_path: Path) -> None:
     quiet = torch.randn(16000, generator=torch.Generator().manual_seed(0)) * 1e-3
     Audio(quiet, RATE).save(tmp_path / "quiet.wav", subtype="FLOAT")
@@ -363,7 +389,8 @@ def tone(samples: Tensor) -> int:
 
 
 @pytest.mark.parametrize(
-    "options", [{"offset": -1.0}, {"gain": -1.0}, {"min_seconds": -1.0}, {"holdout": 1.0}, {"holdout": -0.1}]
+    "options",
+    [{"offset": -1.0}, {"gain": -1.0}, {"pitch": -1.0}, {"min_seconds": -1.0}, {"holdout": 1.0}, {"holdout": -0.1}],
 )
 def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,68 @@ def test_a_table_that_is_none_is_refused(name: str, content: str | bytes, said: 
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(HissError, match=said):
         prompts(tmp_path)
+
+
+# --- what is chosen ---
+
+
+@pytest.fixture
+def genres(tmp_path: Path) -> Path:
+    """Returns a folder laid out like GTZAN, with its broken file."""
+    folder = tmp_path / "genres_original"
+    for genre, ending in (("blues", "wav"), ("classical", "au"), ("jazz", "wav")):
+        for number in range(3):
+            path = folder / genre / f"{genre}.{number:05d}.{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, np.full(800, 0.5), 8000, subtype="PCM_16")
+    (folder / "jazz" / "jazz.00054.wav").write_bytes(b"no header" * 99)
+    return folder
+
+
+@pytest.mark.parametrize("chosen", [["classical"], ["blues", "jazz"]])
+def test_folders_can_be_chosen_by_name(chosen: list[str], genres: Path) -> None:
+    config = AudioFolder.from_dict(
+        {"name": "folder", "path": str(genres), "labels": {"genre": "folder"}, "only": {"folder": chosen}}
+    )
+    assert AudioFolder.from_dict(config.to_dict()) == config
+    data = config.open(sample_rate=8000, channels=1, samples=800)
+    assert Counter(prompt.labels["genre"] for prompt in next(data.once(99)).prompts) == dict.fromkeys(chosen, 3)
+    ((name, reason),) = data.report.skipped
+    assert name == "jazz/jazz.00054.wav"
+    assert "Format not recognised" in reason
+
+
+def test_all_conditions_must_hold_and_values_are_compared_as_text(tmp_path: Path) -> None:
+    for name, take in (("a/1", 1), ("a/2", 2), ("b/1", 1)):
+        put(tmp_path / f"{name}.wav")
+        (tmp_path / f"{name}.json").write_text(json.dumps({"take": take}))
+    put(tmp_path / "none.wav")
+    assert list(prompts(tmp_path, only={"take": ("1",)})) == ["a/1.wav", "b/1.wav"]
+    assert list(prompts(tmp_path, only={"take": ("1",), "folder": ("a",)})) == ["a/1.wav"]
+
+
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [
+        (
+            {"folder": ("clasical",)},
+            r"unknown folder in only 'clasical' \(did you mean 'classical'\?\); valid are: blues, c",
+        ),
+        ({"genre": ("classical",)}, r"unknown metadata key 'genre'; valid are: folder"),
+        ({"folder": ()}, r"has no recording to use"),
+    ],
+)
+def test_a_choice_that_nothing_meets_is_refused(only: dict[str, tuple[str, ...]], said: str, genres: Path) -> None:
+    with pytest.raises(HissError, match=said):
+        prompts(genres, only=only)
+
+
+def test_of_a_single_recording_nothing_can_be_held_out(tmp_path: Path) -> None:
+    put(tmp_path / "a.wav")
+    config = AudioFolder(path=str(tmp_path), holdout=0.1)
+    assert config.open(sample_rate=8000, channels=1, samples=800, split="train").report.used == 1
+    with pytest.raises(HissError, match=r"the validation split of the folder .* has no recording to use; give more"):
+        config.open(sample_rate=8000, channels=1, samples=800, split="validation")
 
 
 # --- what is left out ---

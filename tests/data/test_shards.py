@@ -115,6 +115,19 @@ def test_a_metadata_key_that_no_sample_has_is_refused(tmp_path: Path) -> None:
         opened(shard, labels={"digit": "labels"})
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_samples_can_be_chosen_by_what_their_metadata_say(cache: bool, tmp_path: Path) -> None:
+    members: dict[str, bytes] = {}
+    for key, genre in (("1", "jazz"), ("2", "blues"), ("3", "jazz")):
+        members |= {f"{key}.flac": sound(), f"{key}.json": json.dumps({"genre": genre, "n": key}).encode()}
+    shard = write(tmp_path / "a.tar", members | {"4.flac": sound()})
+    data = opened(shard, cache=cache, labels={"n": "n"}, only={"genre": ["jazz"]})
+    assert [prompt.labels["n"] for prompt in prompts(data)] == ["1", "3"]
+    assert data.report.skipped == []
+    with pytest.raises(HissError, match="valid are: blues, jazz" if cache else "has no recording to use"):
+        next(opened(shard, cache=cache, only={"genre": ["rock"]}).batches(1, seed=0))
+
+
 def test_patterns_are_written_out_and_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a-000009.tar", "a-000010.tar", "b-000009.tar"):
         (tmp_path / name).touch()

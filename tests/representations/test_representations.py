@@ -1,18 +1,29 @@
 """Every registered representation is an (almost) invertible map of about unit variance."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
 from hiss.errors import HissError, UsageError
+from hiss.noise import seeded
 from hiss.representations import RepresentationConfig
+from hiss.representations.mdct import MdctConfig
 from hiss.representations.stft import StftConfig
 from hiss.representations.waveform import WaveformConfig
+from hiss.signal.mdct import mdct
 
 KINDS: dict[str, list[RepresentationConfig]] = {
     "waveform": [WaveformConfig(), WaveformConfig(pre_emphasis=0.95)],
     "stft": [StftConfig(), StftConfig(window=62, hop=20, exponent=0.3), StftConfig(window=64, hop=16, exponent=1.0)],
+    "mdct": [
+        MdctConfig(),
+        MdctConfig(bins=64, window="kbd", exponent=0.3, mid_side=True),
+        MdctConfig(bins=64, window="vorbis", companding="asinh"),
+        MdctConfig(bins=1024, companding="none"),
+    ],
 }
 CONFIGS = [config for configs in KINDS.values() for config in configs]
 
@@ -115,6 +126,118 @@ def test_the_slopes_of_a_compressed_spectrum_are_finite_in_silence() -> None:
     representation.decode(representation.encode(audio)).sum().backward()
     assert audio.grad is not None
     assert bool(audio.grad.isfinite().all())
+
+
+def music(count: int = 6) -> Tensor:
+    """Returns stereo noise, softer the higher it is and from clip to clip, whose sides are softer than its middle."""
+    noise = torch.randn(count, 2, 4000, generator=seeded("music"))
+    noise = torch.fft.irfft(torch.fft.rfft(noise) / torch.linspace(1, 50, 2001), n=4000)
+    middle, side = noise.unbind(1)
+    return torch.stack([middle + 0.1 * side, middle - 0.1 * side], dim=1) * torch.logspace(-2, 0, count)[:, None, None]
+
+
+@pytest.mark.parametrize("config", KINDS["mdct"])
+def test_every_bin_of_either_channel_comes_to_unit_variance(config: RepresentationConfig) -> None:
+    representation = config.build(8000, 2)
+    representation.fit(iter(music().split(4)))  # read only once
+    variance = representation.encode(music()).square().mean(dim=(0, 3))
+    torch.testing.assert_close(variance, torch.ones_like(variance), atol=1e-4, rtol=0)
+
+
+def test_coefficients_are_scaled_by_their_bin_before_they_are_companded() -> None:
+    spectrum = mdct(music(), bins=64)
+    rms = spectrum.square().mean(dim=(0, 3))[..., None].sqrt()
+    compandings: dict[str, Callable[[Tensor], Tensor]] = {
+        "power": lambda c: c.sign() * c.abs() ** 0.4,
+        "asinh": lambda c: 0.2 * torch.asinh(c / 0.2),
+        "none": lambda c: c,
+    }
+    for name, companded in compandings.items():
+        config = MdctConfig.from_dict({"name": "mdct", "bins": 64, "companding": name, "exponent": 0.4, "knee": 0.2})
+        representation = config.build(8000, 2)
+        representation.fit([music()])
+        wanted = companded(spectrum / rms)
+        wanted = wanted / wanted.square().mean(dim=(0, 3))[..., None].sqrt()
+        # Next to zero a power is a line, so that its slope is finite.
+        torch.testing.assert_close(representation.encode(music()), wanted, atol=0.03, rtol=1e-3)
+
+
+def test_mid_and_side_are_sum_and_difference_and_keep_the_energy() -> None:
+    config = MdctConfig(companding="none", mid_side=True)
+    audio = music()
+    middle, side = config.build(8000, 2).encode(audio).unbind(1)
+    torch.testing.assert_close(middle, mdct(audio.sum(dim=1) / 2**0.5, bins=256), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close((middle**2 + side**2).sum(), audio.square().sum())
+    assert not config.build(8000, 2).encode(audio[:, :1].expand(-1, 2, -1))[:, 1].any()
+    mono = audio[:, :1]
+    assert torch.equal(config.build(8000, 1).encode(mono), MdctConfig(companding="none").build(8000, 1).encode(mono))
+
+
+@pytest.mark.parametrize("config", KINDS["mdct"])
+def test_silent_bins_stay_small_and_can_be_decoded(config: MdctConfig) -> None:
+    tone = torch.sin(2 * math.pi * 440 / 8000 * torch.arange(8000)) * torch.hann_window(8000)
+    low = tone.expand(2, 2, -1)  # nothing above, and no sides
+    representation = config.build(8000, 2)
+    representation.fit([low])
+    encoded = representation.encode(low)
+    assert float(encoded.square().mean(dim=(0, 3)).amax()) < 1.1
+    assert float(encoded[:, :, -8:].square().mean()) < 0.6
+    noise = torch.randn(encoded.shape, generator=seeded("silent"))
+    noise[:, :, : config.bins // 2] = 0
+    assert float(representation.decode(noise).square().mean().sqrt()) < 0.01 * float(low.square().mean().sqrt())
+
+
+def test_of_a_large_training_set_the_spread_is_measured_on_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hiss.representations.mdct._FRAMES", 500)
+    representation = MdctConfig(bins=64).build(8000, 2)
+    audio = music(40)
+    representation.fit(audio.split(3))
+    variance = representation.encode(audio).square().mean(dim=(0, 3))
+    assert float((variance.sqrt() - 1).abs().amax()) < 0.15
+    assert float(variance.mean()) == pytest.approx(1, abs=0.05)
+    again = MdctConfig(bins=64).build(8000, 2)
+    again.fit(audio.split(3))
+    assert torch.equal(again.state_dict()["spread"], representation.state_dict()["spread"])
+
+
+def test_a_bin_that_sounds_only_in_frames_that_were_not_kept_is_still_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hiss.representations.mdct._FRAMES", 1)
+    audio = torch.zeros(1, 1, 64_000)
+    audio[..., 32_000] = 1.0
+    representation = MdctConfig(bins=64).build(8000, 1)
+    representation.fit([audio])
+    encoded = representation.encode(audio)
+    assert bool(encoded.isfinite().all())
+    torch.testing.assert_close(representation.decode(encoded), audio, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("config", KINDS["mdct"])
+def test_the_slopes_of_a_companded_spectrum_are_finite_in_silence(config: RepresentationConfig) -> None:
+    representation = config.build(8000, 1)
+    audio = torch.zeros(1, 1, 600, requires_grad=True)
+    representation.decode(representation.encode(audio)).sum().backward()
+    assert audio.grad is not None
+    assert bool(audio.grad.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"bins": 255}, "even number of bins"),
+        ({"window": "hann"}, "valid are: kbd, sine, vorbis"),
+        ({"exponent": 0.0}, "exponent"),
+        ({"knee": 0.0}, "knee"),
+        ({"alpha": -1.0}, "alpha"),
+    ],
+)
+def test_an_impossible_mdct_is_refused(options: dict[str, float], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        MdctConfig(**options)  # type: ignore[arg-type]
+
+
+def test_mid_and_side_of_three_channels_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"of 2 channels, not of 3; set mid_side to false"):
+        MdctConfig(mid_side=True).build(8000, 3)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,15 @@ from hiss.signal.losses import (
     MultiResolution,
     Phase,
     SiSdr,
+    SpectralNorm,
     Spectrum,
+    TimeDerivative,
     Waveform,
     absolute_error,
     compressed_error,
+    derivative_error,
     multi_resolution_error,
+    norm_error,
     phase_error,
     si_sdr,
     spectrum_error,
@@ -32,6 +36,8 @@ KINDS: dict[str, LossConfig] = {
     "phase": Phase(n_fft=64, hop=16),
     "spectrum": Spectrum(n_fft=64, hop=16),
     "waveform": Waveform(),
+    "spectral_norm": SpectralNorm(),
+    "time_derivative": TimeDerivative(),
 }
 VARIANTS = KINDS | {
     "spectrum, phases alone": Spectrum(n_fft=64, hop=16, phase=100.0),
@@ -163,3 +169,25 @@ def test_phases_do_not_count_where_either_is_too_soft() -> None:
 def test_a_spectrum_refuses_a_negative_weight_of_phases() -> None:
     with pytest.raises(UsageError, match="phases must not be negative"):
         Spectrum(phase=-1.0)
+
+
+def test_the_norm_error_of_a_gain_is_its_excess_and_of_another_place_nothing() -> None:
+    for gain in (0.0, 0.4, 3.0):
+        assert norm_error(gain * sound(0), sound(0)).tolist() == pytest.approx([abs(gain - 1)] * 3, abs=1e-5)
+    assert norm_error(-sound(0).roll(7, dims=-1), sound(0)).tolist() == pytest.approx([0] * 3, abs=1e-6)
+    assert not norm_error(sound(0), torch.zeros(3, 1, 500)).any()
+
+
+def test_the_norm_is_that_of_a_whole_item() -> None:
+    target = torch.zeros(2, 2, 3, 4)
+    target[:, 0, 1, 2], target[:, 1, 2, 3] = 3, 4  # of norm 5
+    estimate = target.clone()
+    estimate[1, 0, 0, 0] = 12  # of norm 13
+    assert norm_error(estimate, target).tolist() == pytest.approx([0, 8 / 5])
+
+
+def test_the_derivative_error_of_a_ramp_is_the_square_of_its_slope() -> None:
+    spectrum = torch.randn(3, 2, 8, 10, generator=seeded("spectrum"))
+    ramp = torch.tensor([0.5, 1.0, -2.0])[:, None, None, None] * torch.arange(10)
+    assert derivative_error(spectrum + ramp + 7, spectrum).tolist() == pytest.approx([0.25, 1, 4], rel=1e-4)
+    assert derivative_error(spectrum[..., :1] + 7, spectrum[..., :1]).tolist() == [0, 0, 0]

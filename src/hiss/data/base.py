@@ -93,6 +93,8 @@ class DataConfig(Spec, ABC):
     """dB, at most, by which a clip is made louder or softer (at random)."""
     polarity: bool = False
     """Every other clip is turned upside down (at random)."""
+    pitch: float = 0.0
+    """Semitones, at most, by which a clip is played higher and faster, or lower and slower, like a tape (at random)."""
     min_seconds: float = 0.0
     """Shorter recordings are left out."""
     max_seconds: float | None = None
@@ -101,7 +103,7 @@ class DataConfig(Spec, ABC):
     """Share of the recordings that split="validation" gets and split="train" does not; the choice never changes."""
 
     def __post_init__(self) -> None:
-        for name in ("offset", "gain", "min_seconds"):
+        for name in ("offset", "gain", "pitch", "min_seconds"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must not be negative, and is {getattr(self, name)}")
         if not 0 <= self.holdout < 1:

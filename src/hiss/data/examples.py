@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
-from math import log10
+from math import ceil, log10
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from hiss.data.base import DataConfig, Dataset, Recording, Report, Split
 from hiss.errors import UsageError
 from hiss.noise import seeded
+from hiss.signal.damage import change_speed
 from hiss.types import Batch, Prompt
 
 _SILENCE = 1e-5  # RMS of -100 dBFS: there is no level to set
@@ -66,9 +67,12 @@ def cut(  # the one place where chance touches a clip
     augment: bool,
 ) -> Example:
     """Returns a clip of that many samples of a recording that `read(start, samples)` gives, cut and augmented."""
-    place, ahead, loud, flip = torch.rand(4, dtype=torch.float64, generator=generator).tolist()
-    real = min(recording.samples, samples)
-    start = int(place * (recording.samples - real + 1)) if config.crop == "random" else 0
+    place, ahead, loud, flip, high = torch.rand(5, dtype=torch.float64, generator=generator).tolist()
+    speed = 2 ** (config.pitch * (2 * high - 1) / 12) if augment else 1.0
+    taken = min(recording.samples, ceil(samples * speed))
+    start = int(place * (recording.samples - taken + 1)) if config.crop == "random" else 0
+    clip = change_speed(read(start, taken), speed)[:, :samples]
+    real = clip.shape[1]
     decibels, lead, sign = 0.0, 0, 1.0
     if config.level is not None and recording.rms > _SILENCE:
         decibels = config.level - 20 * log10(recording.rms)
@@ -76,7 +80,6 @@ def cut(  # the one place where chance touches a clip
         decibels += config.gain * (2 * loud - 1)
         lead = int(ahead * (min(samples - real, round(config.offset * sample_rate)) + 1))
         sign = -1.0 if config.polarity and flip < 0.5 else 1.0
-    clip = read(start, real)
     peak = float(clip.abs().amax())
     gain = min(10 ** (decibels / 20), 1 / peak) if peak else 1.0
     audio = torch.zeros(clip.shape[0], samples)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class FileConfig(DataConfig):
     """Metadata key of `Prompt.text`."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Field of `Prompt.labels` -> metadata key, such as {"digit": "label"}."""
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Metadata key -> values, such as {"folder": ["jazz", "blues"]}: other recordings are not looked for."""
     group_key: str | None = None
     """Metadata key, such as "speaker", whose values are held out as a whole."""
     min_rate: int = 0
@@ -66,12 +68,23 @@ class FileConfig(DataConfig):
         """Returns what is held out together with a recording called `key`."""
         return key if self.group_key is None else str(metadata.get(self.group_key, key))
 
-    def check_keys(self, found: Iterable[str]) -> None:
-        """Refuses a metadata key that no recording has."""
-        found = set(found)
-        for key in (*self.labels.values(), *([] if self.group_key is None else [self.group_key])):
-            if key not in found:
-                raise unknown("metadata key", key, found)
+    def wants(self, metadata: Mapping[str, Any]) -> bool:
+        """Returns whether `only` lets a recording in."""
+        return all(str(metadata.get(key)) in values for key, values in self.only.items())
+
+    def check_metadata(self, found: Sequence[Mapping[str, Any]]) -> None:
+        """Refuses a metadata key that none of the readable recordings has, and such a value in `only`."""
+        if not found:
+            return
+        keys = {key for metadata in found for key in metadata}
+        for key in (*self.labels.values(), *self.only, *([] if self.group_key is None else [self.group_key])):
+            if key not in keys:
+                raise unknown("metadata key", key, keys)
+        for key, values in self.only.items():
+            there = {str(metadata[key]) for metadata in found if metadata.get(key) is not None}
+            for value in values:
+                if value not in there:
+                    raise unknown(f"{key} in only", value, there)
 
 
 def expand_variable(path: str) -> str:

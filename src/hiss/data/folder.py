@@ -34,9 +34,11 @@ class AudioFolder(FileConfig, name="folder"):
     def open(self, *, sample_rate: int, channels: int, samples: int, split: Split = "train") -> Examples:
         path, part = self.place(split)
         entries, skipped = scan(Path(path))
-        self.check_keys(key for entry in entries for key in entry.metadata)
+        self.check_metadata([entry.metadata for entry in entries])
         usable = []
         for entry in entries:
+            if not self.wants(entry.metadata):
+                continue
             if channels != entry.facts.channels != 1 != channels:
                 skipped.append((entry.key, f"has {entry.facts.channels} channels, not 1 or {channels}"))
             elif (reason := self.check_rate(entry.facts.sample_rate)) is not None:

@@ -61,17 +61,16 @@ class Shards(FileConfig, name="shards"):
             skipped=skipped,
         )
 
-    def decode(self, sample: Sample, sample_rate: int, channels: int) -> tuple[Recording, Tensor]:
-        """Returns what is known of a sample, and its waveform [channels, samples].
+    def decode(self, sample: Sample, sample_rate: int, channels: int) -> tuple[Recording, Tensor] | None:
+        """Returns what is known of a sample, and its waveform [channels, samples]; None if `only` leaves it out.
 
         Raises:
             HissError: it has no audio, its rate is too low, or something is damaged.
         """
-        recording, waveform, _ = self._decode(sample, sample_rate, channels)
-        return recording, waveform
-
-    def _decode(self, sample: Sample, sample_rate: int, channels: int) -> tuple[Recording, Tensor, dict[str, Any]]:
-        metadata, audio = sample.metadata(), sample.audio()
+        metadata = sample.metadata()
+        if not self.wants(metadata):
+            return None
+        audio = sample.audio()
         if (reason := self.check_rate(audio.sample_rate)) is not None:
             raise HissError(reason)
         waveform = fit(audio, sample_rate=sample_rate, channels=channels)
@@ -82,7 +81,7 @@ class Shards(FileConfig, name="shards"):
             prompt=self.prompt(metadata, audio.seconds),
             group=self.group(sample.key, metadata),
         )
-        return recording, waveform, metadata
+        return recording, waveform
 
     def _load(self, shards: Iterable[str], sample_rate: int, channels: int) -> tuple[Memory, list[tuple[str, str]]]:
         """Returns all recordings, and (key or shard, reason) of what is damaged."""
@@ -95,23 +94,24 @@ class Shards(FileConfig, name="shards"):
             except HissError as error:  # the rest of a shard that breaks off
                 skipped.append((shard, str(error)))
 
-        def attempt(sample: Sample) -> tuple[Recording, Tensor, dict[str, Any]] | str:
+        def attempt(sample: Sample) -> tuple[dict[str, Any], tuple[Recording, Tensor] | None] | str:
             try:
-                return self._decode(sample, sample_rate, channels)
+                return sample.metadata(), self.decode(sample, sample_rate, channels)
             except HissError as error:
                 return str(error)
 
+        readable: list[dict[str, Any]] = []
         recordings: list[Recording] = []
         waveforms: list[Tensor] = []
-        keys: set[str] = set()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding runs beside Python
             for sample, result in zip(found, pool.map(attempt, found), strict=True):
                 if isinstance(result, str):
                     skipped.append((sample.key, result))
                     continue
-                recordings.append(result[0])
-                waveforms.append(result[1])
-                keys |= result[2].keys()
-        if recordings:
-            self.check_keys(keys)
+                metadata, decoded = result
+                readable.append(metadata)
+                if decoded is not None:
+                    recordings.append(decoded[0])
+                    waveforms.append(decoded[1])
+        self.check_metadata(readable)
         return Memory(recordings, waveforms), skipped

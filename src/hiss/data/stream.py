@@ -14,8 +14,8 @@ from hiss.errors import HissError
 from hiss.noise import seeded
 from hiss.types import Batch
 
-Decode = Callable[[Sample, int, int], tuple[Recording, Tensor]]
-"""(sample, sample rate, channels) -> what is known of it, and its waveform [channels, samples]."""
+Decode = Callable[[Sample, int, int], tuple[Recording, Tensor] | None]
+"""(sample, sample rate, channels) -> what is known of it, and its waveform [channels, samples]; None: not wanted."""
 
 
 class Stream(Dataset):
@@ -73,7 +73,10 @@ class Stream(Dataset):
     ) -> Example | None:
         """Returns a clip of a sample, None if it is left out; `note` says so in the report."""
         try:
-            recording, waveform = self.decode(sample, self.sample_rate, self.channels)
+            decoded = self.decode(sample, self.sample_rate, self.channels)
+            if decoded is None:
+                return None
+            recording, waveform = decoded
             reason = self.config.skip(recording, sample_rate=self.sample_rate, samples=self.samples)
         except HissError as error:
             reason = str(error)

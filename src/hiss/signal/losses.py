@@ -137,6 +137,26 @@ class Waveform(LossConfig, name="waveform"):
         return absolute_error(estimate, target)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpectralNorm(LossConfig, name="spectral_norm"):
+    """How far the norm of an encoded spectrogram is off, as a share of the right one; see `norm_error`."""
+
+    on = "encoded"
+
+    def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
+        return norm_error(estimate, target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeDerivative(LossConfig, name="time_derivative"):
+    """The squared error of what changes from frame to frame; see `derivative_error`."""
+
+    on = "encoded"
+
+    def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
+        return derivative_error(estimate, target)
+
+
 def absolute_error(estimate: Tensor, target: Tensor) -> Tensor:
     """Returns mean |estimate - target| [batch] of tensors [batch, ...]."""
     return (estimate - target).abs().flatten(1).mean(dim=1)
@@ -248,6 +268,24 @@ def spectrum_error(
     if not wrapping:
         turn = turn - 2 * math.pi * (turn / (2 * math.pi)).round()
     return error + phase * turn.abs().flatten(1).sum(dim=1) / counted.flatten(1).sum(dim=1).clamp(min=1)
+
+
+def norm_error(estimate: Tensor, target: Tensor, *, floor: float = 1e-3) -> Tensor:
+    """Returns ||E| - |T|| / |T| [batch] of tensors [batch, ...], |.| being the Euclidean norm of an item.
+
+    It is 0 for a target whose norm is below `floor`. It says nothing of where the energy lies: a term beside another.
+    """
+    ours, theirs = (_root(x.float().flatten(1).square().sum(dim=1)) for x in (estimate, target))
+    return torch.where(theirs > floor, (ours - theirs).abs() / theirs.clamp(min=floor), 0.0)
+
+
+def derivative_error(estimate: Tensor, target: Tensor) -> Tensor:
+    """Returns mean |(E[t + 1] - E[t]) - (T[t + 1] - T[t])|^2 [batch] of tensors [batch, ..., frames].
+
+    It is 0 where there is only one frame. What is wrong in the same way at all times does not count.
+    """
+    change = (estimate.float() - target.float()).diff(dim=-1).flatten(1)
+    return change.square().sum(dim=1) / max(1, change.shape[1])
 
 
 def _angle(product: Tensor, counted: Tensor) -> Tensor:
