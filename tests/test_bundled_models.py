@@ -37,7 +37,7 @@ def ratio(clean: Audio, processed: Audio) -> float:
 
 
 def test_noise_goes_and_speech_stays(denoiser: Pipeline, clean: Audio, noisy: Audio) -> None:
-    assert ratio(clean, denoiser.denoise(noisy)) > ratio(clean, noisy) + 7
+    assert ratio(clean, denoiser.denoise(noisy)) > ratio(clean, noisy) + 4.5
 
 
 def test_a_second_step_does_no_harm(denoiser: Pipeline, clean: Audio, noisy: Audio) -> None:
@@ -46,12 +46,12 @@ def test_a_second_step_does_no_harm(denoiser: Pipeline, clean: Audio, noisy: Aud
 
 
 def test_clean_speech_is_left_alone(denoiser: Pipeline, clean: Audio) -> None:
-    assert ratio(clean, denoiser.denoise(clean)) > 15
+    assert ratio(clean, denoiser.denoise(clean)) > 20
 
 
 def test_noise_alone_becomes_quiet(denoiser: Pipeline, clean: Audio, noisy: Audio) -> None:
     noise = Audio(noisy.samples - clean.samples, clean.sample_rate)
-    assert denoiser.denoise(noise).rms < 0.1 * noise.rms
+    assert denoiser.denoise(noise).rms < 0.2 * noise.rms
 
 
 def test_a_stream_is_the_whole(denoiser: Pipeline, noisy: Audio) -> None:
