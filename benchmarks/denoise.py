@@ -41,6 +41,8 @@ MODELS = ("denoise-16k", "denoise-48k", "denoise-conv")
 FULL_BAND = 40_000
 """Hz; speech of a lower rate has nothing above 20 kHz."""
 
+TABLES = ("Mixtures", "Clean speech", "Noise alone")
+
 Named = list[tuple[str, Audio]]
 
 
@@ -56,10 +58,14 @@ def recordings(pack: str, rate: int, *, at_least: int = 0) -> Named:
 def speech_and_noise(rate: int, limit: int | None) -> tuple[Named, Named]:
     """Returns speech, `limit` recordings spread over all of it, and all noise but the white."""
     full = FULL_BAND if rate > 16000 else 0
-    speech = recordings("speech", rate, at_least=full)
     noise = [(name, audio) for name, audio in recordings("noise", rate) if not name.startswith("white")]
-    count = len(speech) if limit is None else min(limit, len(speech))
-    return [speech[index * len(speech) // count] for index in range(count)], noise
+    return spread(recordings("speech", rate, at_least=full), limit), noise
+
+
+def spread(found: Named, limit: int | None) -> Named:
+    """Returns at most so many, evenly spread over all."""
+    count = len(found) if limit is None else min(limit, len(found))
+    return [found[index * len(found) // count] for index in range(count)]
 
 
 def white(like: Audio, item: int) -> Audio:
@@ -196,6 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, help="recordings of speech, each in six mixtures; all by default")
     parser.add_argument("--rate", type=int, choices=(16000, 48000), default=16000, help="Hz of the mixtures")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--measures", nargs="+", choices=MEASURES, default=list(MEASURES))
     parser.add_argument("--dnsmos", type=Path, help="network of DNSMOS; that of the package speechmos by default")
@@ -209,15 +216,18 @@ def main() -> None:
         print(f"\r{files} files", end="", file=sys.stderr)
 
     judge: Any = partial(evaluate_denoising, systems=compared, chosen=chosen, watch=counted)
-    alone = noises[: options.limit] + [("white", white(clean, item)) for item, (_, clean) in enumerate(speech[:5])]
-    reports = {
-        "Mixtures": judge(mixtures(speech, noises)),
-        "Clean speech": judge(SpeechPair(name, clean, clean) for name, clean in speech),
-        "Noise alone": judge(
+    alone = spread(noises, options.limit) + [
+        ("white", white(clean, item)) for item, (_, clean) in enumerate(speech[:5])
+    ]
+    tables: dict[str, Callable[[], Iterator[SpeechPair]]] = {
+        "Mixtures": lambda: mixtures(speech, noises),
+        "Clean speech": lambda: (SpeechPair(name, clean, clean) for name, clean in speech),
+        "Noise alone": lambda: (
             SpeechPair(f"{name} {item}", silent(noise), noise, noise=name.split()[0])
             for item, (name, noise) in enumerate(alone)
         ),
     }
+    reports = {title: judge(tables[title]()) for title in TABLES if title in options.tables}
     print(file=sys.stderr)
     print(text(reports))
     if options.json:
