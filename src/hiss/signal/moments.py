@@ -28,5 +28,10 @@ def moments(batches: Iterable[Tensor], *, over: tuple[int, ...]) -> tuple[Tensor
     mean = total * share
     variance = (squares * share - mean.square()).clamp(min=0)
     if not bool((variance > 1e-12 * torch.maximum(mean.square(), torch.ones_like(mean))).any()):
-        raise HissError("the training audio is empty or silent, so its level cannot be measured; check the data")
+        raise silent()
     return mean.float(), variance.sqrt().float()
+
+
+def silent() -> HissError:
+    """Returns the error for audio in which nothing can be heard."""
+    return HissError("the training audio is empty or silent, so its level cannot be measured; check the data")
