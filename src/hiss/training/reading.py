@@ -36,7 +36,7 @@ def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> dict[s
         path = _shelf() / f"{name_or_path}.yaml"
     elif not path.is_file():
         raise unknown("recipe", str(name_or_path), [*recipes(), "the path of a YAML file"])
-    data = _parse(path.read_text(encoding="utf-8"), str(path))
+    data = _apart(_parse(path.read_text(encoding="utf-8"), str(path)))
     if not isinstance(data, dict):
         raise UsageError(f"{path} is no recipe: it must hold the keys data and model, or stages")
     for change in changes:
@@ -165,6 +165,13 @@ def _parse(text: str, where: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UsageError(f"{where} is no valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _apart(data: Any) -> Any:
+    """Returns the same with a value of its own wherever YAML repeats one by an alias, so that each can be changed."""
+    if isinstance(data, dict):
+        return {key: _apart(value) for key, value in data.items()}
+    return [_apart(value) for value in data] if isinstance(data, list) else data
 
 
 def _apply(data: dict[str, Any], change: str) -> None:
