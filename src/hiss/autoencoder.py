@@ -39,7 +39,7 @@ class VaeConfig(Spec):
     @property
     def factor(self) -> int:
         """How many times fewer bins and frames there are in what is encoded."""
-        return 2 ** (len(self.channels) - 1)
+        return 1 << (len(self.channels) - 1)
 
     def build(self) -> "Vae":
         """Returns the autoencoder with fresh weights."""

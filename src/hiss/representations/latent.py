@@ -61,12 +61,13 @@ class Latent(Representation):
         self.register_buffer("scale", torch.ones(config.vae.latent, 1, 1))
 
     def encode(self, audio: Tensor) -> Tensor:
-        return ((self._means(audio) - self.mean) / self.scale).flatten(1, 2)
+        encoded: Tensor = ((self._means(audio) - self.mean) / self.scale).flatten(1, 2)
+        return encoded
 
     def decode(self, x: Tensor) -> Tensor:
         latents = x.float().unflatten(1, (self.audio_channels, -1)) * self.scale + self.mean
         audio: Tensor = self.vocoder(self.vae.decode(latents.flatten(0, 1)))
-        return audio.unflatten(0, (-1, self.audio_channels))
+        return audio.reshape(-1, self.audio_channels, audio.shape[-1])
 
     def shape(self, samples: int) -> tuple[int, ...]:
         mel, factor = self.config.vae.mel, self.config.vae.factor
@@ -94,5 +95,5 @@ class Latent(Representation):
     def _means(self, audio: Tensor) -> Tensor:
         """Returns [batch, audio_channels, latent, bins / factor, frames / factor], not scaled."""
         whole = functional.pad(audio, (0, -audio.shape[-1] % (self.config.vae.mel.hop * self.config.vae.factor)))
-        means, _ = self.vae.encode(self.config.vae.mel(whole).flatten(0, 1))
-        return means.unflatten(0, audio.shape[:2])
+        means: Tensor = self.vae.encode(self.config.vae.mel(whole).flatten(0, 1))[0]
+        return means.reshape(*audio.shape[:2], *means.shape[1:])

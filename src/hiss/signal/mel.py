@@ -35,8 +35,8 @@ def mel_filters(sample_rate: int, n_fft: int, bins: int, low: float = 0.0, high:
     high = sample_rate / 2 if high is None else high
     if not 0 <= low < high <= sample_rate / 2:
         raise UsageError(f"mel filters from {low} to {high} Hz do not fit into 0 to {sample_rate / 2} Hz")
-    ends = _mels(torch.tensor([low, high], dtype=torch.float64)).tolist()
-    corners = _hertz(torch.linspace(*ends, bins + 2, dtype=torch.float64))
+    first, last = _mels(torch.tensor([low, high], dtype=torch.float64)).tolist()
+    corners = _hertz(torch.linspace(first, last, bins + 2, dtype=torch.float64))
     hertz = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
     left, top, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     triangles = torch.minimum((hertz - left) / (top - left), (right - hertz) / (right - top)).clamp(min=0)

@@ -94,7 +94,7 @@ class HifiGan(Vocoder):
             blocks = list(self.resblocks)[place * count : (place + 1) * count]
             hidden = torch.stack([block(hidden) for block in blocks]).sum(dim=0) / count
         # The slope before the last layer is another one in the original, too.
-        samples = self.conv_post(functional.leaky_relu(hidden, 0.01)).tanh()[:, 0]
+        samples: Tensor = self.conv_post(functional.leaky_relu(hidden, 0.01)).tanh()[:, 0]
         # A kernel and a rate of which one is odd leave some samples more.
         return samples[:, : mel.shape[-1] * self.config.mel.hop]
 

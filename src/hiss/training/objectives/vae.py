@@ -12,7 +12,7 @@ from hiss.errors import UsageError
 from hiss.noise import normal
 from hiss.signal.losses import absolute_error
 from hiss.signal.mel_losses import slope_error
-from hiss.training.adversaries import Gan, Patches, contest
+from hiss.training.adversaries import Adversary, Gan, Patches, contest
 from hiss.training.objective import AdversarialObjective
 from hiss.training.objectives.base import Clips, Recipe
 from hiss.types import Batch
@@ -45,6 +45,7 @@ class VaeObjective(AdversarialObjective):
     """
 
     model: Vae
+    adversary: Adversary
     measured = ("mean", "scale")
 
     def __init__(self, model: Vae, loss: VaeLoss) -> None:
@@ -65,8 +66,8 @@ class VaeObjective(AdversarialObjective):
         loss = error + self.loss.slopes * slopes + self.loss.divergence * divergence
         outputs = {"loss": loss, "error": error, "slopes": slopes, "divergence": divergence}
         if self.training and self.plays:
-            normed = [(x - self.model.mean) / self.model.scale for x in (mel, made)]
-            outputs |= contest(self.adversary, *normed, self.loss)
+            real, fake = ((x - self.model.mean) / self.model.scale for x in (mel, made))
+            outputs |= contest(self.adversary, real, fake, self.loss)
         return outputs
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from hiss.autoencoder import VaeConfig
 from hiss.data import Dataset
 from hiss.errors import UsageError
 from hiss.signal.mel_losses import multi_scale_mel_error
-from hiss.training.adversaries import Gan, Listeners, contest
+from hiss.training.adversaries import Adversary, Gan, Listeners, contest
 from hiss.training.objective import AdversarialObjective
 from hiss.training.objectives.base import Clips, Recipe
 from hiss.types import Batch
@@ -53,6 +53,7 @@ class VocoderObjective(AdversarialObjective):
     """
 
     model: Vocoder
+    adversary: Adversary
     measured = ("mean", "scale")
 
     def __init__(self, model: Vocoder, loss: VocoderLoss) -> None:
