@@ -13,8 +13,21 @@ import hiss
 
 SOURCE = Path(hiss.__file__).parent
 ORDER = (
-    *("errors", "spec", "types", "noise", "audio", "plot", "signal", "diffusion", "networks", "representations"),
     *(
+        "errors",
+        "spec",
+        "types",
+        "noise",
+        "audio",
+        "plot",
+        "signal",
+        "diffusion",
+        "networks",
+        "vocoders",
+        "autoencoder",
+    ),
+    *(
+        "representations",
         "conditioners",
         "model",
         "saved",
