@@ -15,6 +15,7 @@ SOURCE = Path(hiss.__file__).parent
 ORDER = (
     *("errors", "spec", "types", "noise", "audio", "plot", "signal", "diffusion", "networks", "representations"),
     *(
+        "clap",
         "conditioners",
         "model",
         "saved",
@@ -166,7 +167,17 @@ import json, sys, hiss
 for name in hiss.__all__: getattr(hiss, name)
 print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
 """
-    heavy = {"accelerate", "diffusers", "librosa", "matplotlib", "pyloudnorm", "scipy", "tensorboard", "transformers"}
+    heavy = {
+        "accelerate",
+        "diffusers",
+        "librosa",
+        "matplotlib",
+        "pyloudnorm",
+        "scipy",
+        "tensorboard",
+        "tokenizers",
+        "transformers",
+    }
     assert not heavy & set(json.loads(_python(script)))
 
 
