@@ -191,7 +191,7 @@ def test_recordings_without_captions_or_of_another_rate_are_refused() -> None:
         ({"heads": (2, 4)}, "as many heads as depths"),
         ({"bins": 48}, "a whole number of times"),
         ({"window": 16}, "must be a multiple of the window"),
-        ({"width": 33}, "cannot be shared out"),
+        ({"width": 50}, "cannot be shared out"),
     ],
 )
 def test_a_tower_that_cannot_be_built_is_refused(changes: dict[str, object], says: str) -> None:
@@ -212,7 +212,16 @@ def test_the_size_known_from_the_literature_can_be_built() -> None:
     merges = tuple(f"Ġ {chr(ord('a') + index)}" for index in range(26))
     config = ClapConfig(
         audio=AudioTowerConfig(
-            n_fft=1024, hop=160, bins=64, low=50, image=256, width=96, depths=(2, 2, 6, 2), heads=(4, 8, 16, 32)
+            n_fft=1024,
+            hop=160,
+            bins=64,
+            low=50,
+            image=256,
+            patch=4,
+            window=8,
+            width=96,
+            depths=(2, 2, 6, 2),
+            heads=(4, 8, 16, 32),
         ),
         text=TextTowerConfig(Vocabulary(merges), width=768, layers=12, heads=12),
         features=1024,

@@ -13,6 +13,7 @@ CONFIG = ClapConfig(
         hop=128,
         bins=32,
         image=32,
+        patch=4,
         window=4,
         width=8,
         depths=(1, 1),

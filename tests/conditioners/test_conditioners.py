@@ -15,7 +15,7 @@ from hiss.noise import seeded
 from hiss.types import Condition, Prompt
 
 CLAP = ClapConfig(
-    audio=AudioTowerConfig(image=32, bins=32, window=4, width=4, depths=(1, 1), heads=(1, 1)),
+    audio=AudioTowerConfig(image=32, patch=4, bins=32, window=4, width=4, depths=(1, 1), heads=(1, 1)),
     text=TextTowerConfig(length=16, width=8, layers=1, heads=1, dropout=0.0),
     features=8,
 )

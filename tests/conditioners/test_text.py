@@ -36,7 +36,16 @@ def scattered(module: torch.nn.Module) -> torch.nn.Module:
 def clap() -> Clap:
     config = ClapConfig(
         audio=AudioTowerConfig(
-            sample_rate=1000, n_fft=256, hop=16, bins=32, image=32, window=4, width=4, depths=(1, 1), heads=(1, 1)
+            sample_rate=1000,
+            n_fft=256,
+            hop=16,
+            bins=32,
+            image=32,
+            patch=4,
+            window=4,
+            width=4,
+            depths=(1, 1),
+            heads=(1, 1),
         ),
         text=TextTowerConfig(tokens=300, length=40, width=8, layers=1, heads=2),
         features=16,

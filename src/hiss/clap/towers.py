@@ -19,7 +19,8 @@ class AudioTowerConfig(Spec):
     """HTS-AT and the log-mel spectrum that it looks at as a square image.
 
     The defaults hear 3 s at 16 kHz and are small. The size that is known from the literature, here for 10 s at 16 kHz:
-    `n_fft=1024, hop=160, bins=64, low=50, image=256, width=96, depths=(2, 2, 6, 2), heads=(4, 8, 16, 32)`.
+    `n_fft=1024, hop=160, bins=64, low=50, image=256, patch=4, window=8, width=96, depths=(2, 2, 6, 2),
+    heads=(4, 8, 16, 32)`.
     """
 
     sample_rate: int = 16000
@@ -37,15 +38,15 @@ class AudioTowerConfig(Spec):
     """The smallest mel magnitude that is told from silence."""
     image: int = 128
     """Side of the image: `image / bins` stretches of the spectrum lie in it, one above the other."""
-    patch: int = 4
+    patch: int = 8
     """Side of a patch of the image, in pixels: what becomes one token."""
-    window: int = 8
+    window: int = 4
     """Side of the windows in which tokens attend to each other."""
-    width: int = 32
+    width: int = 48
     """Features of a token in the first stage; each further stage has twice as many, on half the side."""
     depths: tuple[int, ...] = (2, 2, 2)
     """Blocks of each stage."""
-    heads: tuple[int, ...] = (2, 4, 8)
+    heads: tuple[int, ...] = (3, 6, 12)
     """Attention heads of each stage."""
     dropout: float = 0.1
     drop_path: float = 0.1
