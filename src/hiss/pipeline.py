@@ -13,6 +13,7 @@ from hiss.audio import Audio
 from hiss.conditioners import Conditioner
 from hiss.conditioners.label import Label
 from hiss.conditioners.recording import Recording
+from hiss.conditioners.text import Text
 from hiss.denoising import BLOCK, DenoisingStream
 from hiss.errors import UsageError, unknown
 from hiss.generation import check, edit_asked, overall, samples_asked
@@ -202,7 +203,8 @@ class Pipeline:
             span=span,
         )
         seed = secrets.randbits(32) if seed is None else seed
-        prompts = [self.prompt(one) for one in asked for _ in range(count or 1)]
+        meant = [self.prompt(one) for one in asked]
+        prompts = [prompt for prompt in meant for _ in range(count or 1)]
         against = None if negative is None else self.prompt(negative)
         made: list[Tensor] = []
         for first in range(0, len(prompts), batch_size):
@@ -225,6 +227,11 @@ class Pipeline:
         rate = config.sample_rate
         sounds = [Audio(one, rate).resample(sample_rate or rate) for one in made]
         return sounds if count is not None else sounds[0]
+
+    @property
+    def reads(self) -> bool:
+        """Whether the model reads text, so that a prompt may be any sentence."""
+        return any(isinstance(part, Text) for part in self.model.conditioners)
 
     @property
     def denoises(self) -> bool:
@@ -275,26 +282,37 @@ class Pipeline:
         return DenoisingStream(self.model, sample_rate, channels, steps=steps, keep_db=keep_db)
 
     def prompt(self, asked: Ask | None) -> Prompt:
-        """Returns the prompt that is meant by what a user wrote.
+        """Returns the prompt that is meant by what a user wrote: a text for a model that reads, else names of classes.
+
+        A mapping may hold both, the text under "text". Warns of words that the model does not know.
 
         Raises:
             UsageError: the model has no such label, or takes no prompt at all.
         """
         if asked is None or isinstance(asked, Prompt):
-            return asked or Prompt()
-        if not self.labels:
+            prompt = asked or Prompt()
+        elif not self.labels and not self.reads:
             raise UsageError("this model takes no prompt; leave it out")
-        if isinstance(asked, Mapping):
-            for field in asked:
-                if field not in self.labels:
-                    raise unknown("label", field, self.labels)
-            labels = {field: str(value) for field, value in asked.items()}
+        elif isinstance(asked, Mapping):
+            prompt = self._chosen({field: str(value) for field, value in asked.items()})
+        elif self.reads:
+            prompt = Prompt(text=str(asked).strip() or None)
         else:
-            labels = dict(self._field(word) for word in str(asked).split())
+            prompt = self._chosen(dict(self._field(word) for word in str(asked).split()))
+        for conditioner in self.model.conditioners:
+            assert isinstance(conditioner, Conditioner)
+            conditioner.check(prompt)
+        return prompt
+
+    def _chosen(self, labels: dict[str, str]) -> Prompt:
+        """Returns the prompt of a text, if the model reads, and of classes by field."""
+        text = labels.pop("text").strip() if self.reads and "text" in labels else ""
         for field, value in labels.items():
+            if field not in self.labels:
+                raise unknown("label", field, [*self.labels, *(["text"] if self.reads else [])])
             if value not in self.labels[field]:
                 raise unknown(field, value, self.labels[field])
-        return Prompt(labels=labels)
+        return Prompt(text=text or None, labels=labels)
 
     def _field(self, word: str) -> tuple[str, str]:
         for field, classes in self.labels.items():

@@ -13,6 +13,8 @@ EXTRAS = {
     "pystoi": "metrics",
     "speechmos": "metrics",
     "tensorboard": "train",
+    "tokenizers": "text",
+    "transformers": "text",
     "webdataset": "train",
 }
 """The extra that brings a package."""
