@@ -14,6 +14,7 @@ from torch import nn
 
 from hiss.audio import replacing
 from hiss.autoencoder import Vae, VaeConfig
+from hiss.clap import Clap, ClapConfig
 from hiss.errors import HissError, UsageError
 from hiss.model import AudioDiffusionModel, ModelConfig
 from hiss.spec import Spec
@@ -34,6 +35,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "diffusion": Kind(ModelConfig, AudioDiffusionModel),
     "vae": Kind(VaeConfig, Vae),
+    "clap": Kind(ClapConfig, Clap),
     "vocoder": Kind(VocoderConfig, lambda config: cast(nn.Module, config.build())),
 }
 """Complete models, and the parts that are trained before them. A folder that does not say its kind is the first."""

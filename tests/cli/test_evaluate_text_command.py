@@ -8,12 +8,13 @@ import torch
 from command_line import hiss, refused, tiny_model
 
 from hiss.audio import Audio
-from hiss.clap import AudioTowerConfig, ClapConfig, TextTowerConfig, begin, write_clap
+from hiss.clap import AudioTowerConfig, ClapConfig, TextTowerConfig, begin
 from hiss.conditioners.text import TextConfig
 from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
 from hiss.networks.unet import UNetConfig
 from hiss.pipeline import Pipeline
 from hiss.representations.waveform import WaveformConfig
+from hiss.saved import write_model
 
 CAPTIONS = ("a slow low A, quietly", "a fast middle C, loudly", "a low A, loudly", "a slow middle C, quietly")
 CLAP = ClapConfig(
@@ -54,7 +55,7 @@ def test_finished_sounds_are_compared_with_their_captions(tones: Path) -> None:
 
 def test_a_model_makes_what_is_judged_by_a_clap(tones: Path, tmp_path: Path) -> None:
     clap = begin(CLAP, CAPTIONS).eval()
-    write_clap(clap, tmp_path / "clap")
+    write_model(clap, tmp_path / "clap")
     config = ModelConfig(
         sample_rate=8000,
         seconds=0.3,
@@ -78,6 +79,6 @@ def test_wrong_use_is_refused(tones: Path, tmp_path: Path) -> None:
     refused(hiss(*words), 2, says="either by --generated FOLDER or by --model NAME")
     refused(hiss(*words, "--generated", tones, "--count", 3), 2, says="are for --model")
     refused(hiss(*words, "--model", tiny_model(tmp_path / "tiny")), 2, says="reads no text")
-    refused(hiss(*words, "--generated", tones, "--clap", tones), 1, says="holds no CLAP")
+    refused(hiss(*words, "--generated", tones, "--clap", tones), 1, says="is no model folder")
     (tones / "0.json").unlink()
     refused(hiss(*words, "--generated", tones), 2, says="1 of 4 generated recordings have no caption")

@@ -1,6 +1,5 @@
 """CLAP: what a text and a recording have in common, as vectors of one space."""
 
-from hiss.clap.folder import read_clap, write_clap
 from hiss.clap.model import Clap, ClapConfig, Reading, begin
 from hiss.clap.recall import recall
 from hiss.clap.towers import AudioTowerConfig, TextTowerConfig
@@ -14,7 +13,5 @@ __all__ = [
     "TextTowerConfig",
     "Vocabulary",
     "begin",
-    "read_clap",
     "recall",
-    "write_clap",
 ]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.table import Table
@@ -12,6 +12,7 @@ from hiss.cli.terminal import terminal
 from hiss.errors import UsageError
 
 if TYPE_CHECKING:
+    from hiss.clap import Clap
     from hiss.evaluation.clips import Classes, Clip
     from hiss.evaluation.text_to_audio import Captioned, Figure, TextReport
 
@@ -50,13 +51,13 @@ def text(
         raise UsageError("--count, --seeds, --steps, --guidance and --device are for --model; leave them out")
     need("librosa", *(["transformers", "tokenizers"] if clap else []))
 
-    from hiss.clap import read_clap
     from hiss.evaluation.clips import read_clips
     from hiss.evaluation.embeddings import find, questions
     from hiss.evaluation.text_to_audio import evaluate_text
+    from hiss.saved import read_part
 
     classes = questions(embedding)
-    listener = None if clap is None else read_clap(clap)
+    listener = None if clap is None else cast("Clap", read_part(clap, "clap")).eval()
     with screen.bar("reading"):
         real = [_captioned(clip, classes, by) for clip in read_clips(reference)]
         learned = None if train is None else [clip.audio for clip in read_clips(train)]
