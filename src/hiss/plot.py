@@ -139,8 +139,7 @@ def _narrow(power: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the power [bins, frames] with neighbouring frames averaged, so that there are no more than `COLUMNS`."""
     starts = np.unique(np.linspace(0, power.shape[1], COLUMNS, endpoint=False).astype(int))
     widths = np.diff(starts, append=power.shape[1])
-    averaged: NDArray[np.float32] = np.add.reduceat(power, starts, axis=1) / widths
-    return averaged
+    return (np.add.reduceat(power, starts, axis=1) / widths).astype(np.float32)
 
 
 def _draw_spectrum(axes: "Axes", audio: Audio, decibels: NDArray[np.float32]) -> None:
