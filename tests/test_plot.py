@@ -10,6 +10,7 @@ import torch
 from hiss.audio import Audio
 from hiss.errors import HissError, UsageError
 from hiss.plot import mel_image, picture
+from hiss.signal.mdct import mdct_power
 
 
 def tone(hertz: float, *, seconds: float = 0.5, rate: int = 8000, level: float = 0.5) -> Audio:
@@ -49,6 +50,29 @@ def test_each_row_makes_the_picture_higher(tmp_path: Path) -> None:
 def test_any_sound_can_be_drawn(audio: Audio, tmp_path: Path) -> None:
     picture([("sound", audio)], tmp_path / "sound.png")
     assert size(tmp_path / "sound.png")[0] == 1200
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        tone(440, seconds=60),
+        Audio(torch.zeros(2, 100), 44100),
+        Audio(torch.ones(1), 8000),
+        Audio(torch.zeros(1, 0), 8000),
+    ],
+    ids=["a minute", "silence", "one sample", "nothing"],
+)
+def test_a_spectrum_of_any_kind_is_drawn_in_place_of_the_waveform(audio: Audio, tmp_path: Path) -> None:
+    picture([("real", audio), ("generated", audio)], tmp_path / "mdct.png", spectrum=mdct_power)
+    picture([("real", audio), ("generated", audio)], tmp_path / "wave.png")
+    assert size(tmp_path / "mdct.png") == size(tmp_path / "wave.png")
+    assert (tmp_path / "mdct.png").read_bytes() != (tmp_path / "wave.png").read_bytes()
+
+
+def test_the_mdct_of_a_tone_is_largest_in_its_bin() -> None:
+    power = mdct_power(tone(1000))
+    assert power.shape[0] == 256
+    assert int(power.sum(axis=1).argmax()) in (63, 64)
 
 
 def test_titles_may_hold_formulas_line_breaks_and_any_script(tmp_path: Path) -> None:

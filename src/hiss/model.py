@@ -19,7 +19,8 @@ from hiss.errors import UsageError, unknown
 from hiss.networks import NetworkConfig, Ports
 from hiss.networks.base import Network
 from hiss.noise import normal
-from hiss.representations import RepresentationConfig
+from hiss.representations import Representation, RepresentationConfig
+from hiss.representations.ring import Ring
 from hiss.signal.losses import LossConfig
 from hiss.spec import Spec
 from hiss.types import Batch, Condition, Denoise, Generator, Prompt, State, Watch
@@ -177,7 +178,7 @@ class AudioDiffusionModel(nn.Module):
         and else 1. Whatever is encoded is divided by it before the network sees it, the signal of the condition
         already is; what comes out is multiplied by it. So nothing depends on how loud a recording is.
         """
-        return self._told([prompts] * len(self.conditioners), samples)
+        return self._told([prompts] * len(self.conditioners), samples, self.representation)
 
     def compute_loss(self, batch: Batch, *, generator: torch.Generator | None = None) -> Tensor:
         """Returns the mean weighted squared error of the clean estimate at random noise levels, without dimension.
@@ -186,7 +187,7 @@ class AudioDiffusionModel(nn.Module):
         Source: Karras et al. 2022, equation 8; with `uncertainty`, Karras et al. 2024, equation 15; for `own_estimates`
         Lay et al. 2024, "Single and few-step diffusion for generative speech enhancement", section 3.
         """
-        condition, level = self._told(self._withheld(batch, generator), batch.audio.shape[-1])
+        condition, level = self._told(self._withheld(batch, generator), batch.audio.shape[-1], self.representation)
         clean = divided(self.representation.encode(batch.audio.to(self.device)), level)
         sigma = self.config.training.sample(len(clean), device=clean.device, generator=generator)
         start = self._start(clean, condition, generator)
@@ -247,19 +248,21 @@ class AudioDiffusionModel(nn.Module):
         start = None if edit is None or edit.strength == 1 else best.schedule.level(edit.strength)
         sigmas = best.schedule.grid(best.steps if steps is None else steps, start=start)
         scale = best.guidance if guidance is None else guidance
-        wanted, level = self.condition(prompts, samples)
-        unwanted, _ = self.condition([Prompt()] * len(prompts) if negative is None else negative, samples)
+        representation = Ring(self.representation, samples) if loop else self.representation
+        against = [Prompt()] * len(prompts) if negative is None else negative
+        wanted, level = self._told([prompts] * len(self.conditioners), samples, representation)
+        unwanted, _ = self._told([against] * len(self.conditioners), samples, representation)
         denoise = self._denoise(samples, wanted, unwanted, scale, loop)
 
-        shape = (len(prompts), *self.representation.shape(samples))
+        shape = (len(prompts), *representation.shape(samples))
         known = torch.zeros(shape, device=self.device)
         if edit is not None:
-            known = divided(self.representation.encode(edit.audio.to(self.device)).expand(shape), level)
+            known = divided(representation.encode(edit.audio.to(self.device)).expand(shape), level)
             if edit.keep is not None:
-                denoise = editing.inpaint(denoise, known, _resized(edit.keep, known))
+                denoise = editing.inpaint(denoise, known, representation.kept(edit.keep))
         x = editing.start_from(known, temperature * float(sigmas[0]), generator=generator)
         x = walk(denoise, x, sigmas, generator=generator, watch=watch)
-        audio = self.representation.decode(x * level)[..., :samples]
+        audio = representation.decode(x * level)[..., :samples]
         if edit is not None and edit.keep is not None:
             # The representation may smear over an edge; what is kept stays as it was, sample by sample.
             audio = torch.lerp(audio, edit.audio.to(audio).expand_as(audio), edit.keep.to(audio).expand_as(audio))
@@ -307,7 +310,9 @@ class AudioDiffusionModel(nn.Module):
             found.append(together.chunk(len(conditions)))
         return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
-    def _told(self, prompts: Sequence[Sequence[Prompt]], samples: int) -> tuple[Condition, Tensor]:
+    def _told(
+        self, prompts: Sequence[Sequence[Prompt]], samples: int, representation: Representation | Ring
+    ) -> tuple[Condition, Tensor]:
         """Returns the condition and the level of prompts, one list of them for each conditioner."""
         conditions, level = [], torch.ones(1, device=self.device)
         for conditioner, own in zip(self.conditioners, prompts, strict=True):
@@ -315,7 +320,7 @@ class AudioDiffusionModel(nn.Module):
             if condition.signal is not None:
                 missing = samples - condition.signal.shape[-1]
                 audio = functional.pad(condition.signal, (0, missing)).expand(-1, self.config.channels, -1)
-                condition = replace(condition, signal=self.representation.encode(audio))
+                condition = replace(condition, signal=representation.encode(audio))
             if isinstance(conditioner, Recording) and condition.signal is not None:
                 level = conditioner.level(own, condition.signal)
             conditions.append(condition)
@@ -357,9 +362,3 @@ def _rows(condition: Condition, items: Tensor, starts: Tensor, size: int) -> Con
     """Returns the condition of windows: row k belongs to item items[k] and begins at starts[k]."""
     signal = None if condition.signal is None else editing.cut(condition.signal, items, starts, size)
     return replace(condition.rows(items), signal=signal)
-
-
-def _resized(keep: Tensor, known: Tensor) -> Tensor:
-    """Returns `keep` [samples] on the time axis of `known`: a frame is kept as much as its least kept sample."""
-    open_share = functional.adaptive_max_pool1d(1 - keep.float()[None, None], known.shape[-1])
-    return (1 - open_share[0, 0]).to(known.device)

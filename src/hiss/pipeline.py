@@ -20,6 +20,7 @@ from hiss.generation import check, edit_asked, overall, samples_asked
 from hiss.model import AudioDiffusionModel
 from hiss.noise import generators, seeded
 from hiss.saved import read_model, write_model
+from hiss.signal.resampling import resample_period
 from hiss.types import Prompt, Watch
 
 Ask = str | int | Mapping[str, object] | Prompt
@@ -225,7 +226,11 @@ class Pipeline:
             )
             made.extend(audio.cpu())
         rate = config.sample_rate
-        sounds = [Audio(one, rate).resample(sample_rate or rate) for one in made]
+        to = sample_rate or rate
+        if loop:  # a resampler that knows of no circle would leave a seam
+            sounds = [Audio(resample_period(one, max(1, round(samples * to / rate))), to) for one in made]
+        else:
+            sounds = [Audio(one, rate).resample(to) for one in made]
         return sounds if count is not None else sounds[0]
 
     @property

@@ -1,7 +1,7 @@
-"""One picture of many sounds: the waveform and the mel spectrogram of each, on scales that can be compared."""
+"""One picture of many sounds: two views of each, the mel spectrogram on the right, on scales that can be compared."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,9 @@ from hiss.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Spectrum = Callable[[Audio], NDArray[np.float32]]
+"""Returns the power of a sound in bands of equal width from 0 Hz to half of its rate [bins, frames]."""
 
 RANGE = 80.0
 """dB between the brightest and the darkest colour."""
@@ -27,11 +30,12 @@ _ROW, _WIDTH, _DPI = 1.7, 12.0, 100  # inches, inches, dots per inch
 _INK, _WAVE = "#222222", "#3b6ea8"
 
 
-def picture(rows: Sequence[tuple[str, Audio]], path: str | Path) -> None:
+def picture(rows: Sequence[tuple[str, Audio]], path: str | Path, *, spectrum: Spectrum | None = None) -> None:
     """Writes a PNG with one row per (title, audio): waveform on the left, mel spectrogram on the right.
 
-    Amplitudes share one axis and colours share one scale, 80 dB down from the loudest moment of all rows, so that
-    a quiet sound looks quiet. The file appears whole or not at all.
+    With a `spectrum`, that is drawn on the left instead of the waveform. Amplitudes share one axis and the colours of
+    a column share one scale, 80 dB down from the loudest moment of all rows, so that a quiet sound looks quiet. The
+    file appears whole or not at all.
 
     Raises:
         UsageError: there is no row, or more than 100.
@@ -43,7 +47,8 @@ def picture(rows: Sequence[tuple[str, Audio]], path: str | Path) -> None:
     if not 1 <= len(rows) <= MOST_ROWS:
         raise UsageError(f"a picture shows 1 to {MOST_ROWS} sounds, not {len(rows)}")
     powers = [_mel_power(audio) for _, audio in rows]
-    loudest = max(float(power.max()) for power in powers)
+    spectra = [] if spectrum is None else [_narrow(spectrum(audio)) for _, audio in rows]
+    loudest, loudest_left = (max((float(power.max()) for power in some), default=0.0) for some in (powers, spectra))
     peak = max(1e-3, *(audio.peak for _, audio in rows))
 
     height = _ROW * len(rows) + 0.3
@@ -52,15 +57,18 @@ def picture(rows: Sequence[tuple[str, Audio]], path: str | Path) -> None:
     edges = {"left": 0.055, "right": 0.93, "top": 1 - 0.35 / height, "bottom": 0.5 / height}
     grid = figure.add_gridspec(len(rows), 2, wspace=0.12, hspace=0.65, **edges)
     for index, ((title, audio), power) in enumerate(zip(rows, powers, strict=True)):
-        wave, mel = figure.add_subplot(grid[index, 0]), figure.add_subplot(grid[index, 1])
-        _draw_wave(wave, audio, peak)
+        left, mel = figure.add_subplot(grid[index, 0]), figure.add_subplot(grid[index, 1])
+        if spectra:
+            _draw_spectrum(left, audio, _decibels(spectra[index], loudest_left))
+        else:
+            _draw_wave(left, audio, peak)
         image = _draw_mel(mel, audio, _decibels(power, loudest))
-        wave.set_title(_short(title), loc="left", fontsize=10, color=_INK, parse_math=False)
+        left.set_title(_short(title), loc="left", fontsize=10, color=_INK, parse_math=False)
         channels = "mono" if audio.channels == 1 else f"{audio.channels} channels"
         facts = f"{audio.seconds:.2f} s, {audio.sample_rate} Hz, {channels}"
         mel.set_title(facts, loc="right", fontsize=8, color="#666666")
         if index == len(rows) - 1:
-            wave.set_xlabel("seconds", fontsize=8)
+            left.set_xlabel("seconds", fontsize=8)
             mel.set_xlabel("seconds", fontsize=8)
     bar_height = min(_ROW - 0.8, height - 0.9)
     bar = figure.add_axes((0.945, edges["top"] - bar_height / height, 0.008, bar_height / height))
@@ -124,6 +132,22 @@ def _draw_wave(axes: "Axes", audio: Audio, peak: float) -> None:
         axes.fill_between(starts / audio.sample_rate, low, high, color=_WAVE, linewidth=0.3)
     axes.axhline(0, color="#999999", linewidth=0.4)
     axes.set_ylim(-1.05 * peak, 1.05 * peak)
+    _frame(axes, audio)
+
+
+def _narrow(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the power [bins, frames] with neighbouring frames averaged, so that there are no more than `COLUMNS`."""
+    starts = np.unique(np.linspace(0, power.shape[1], COLUMNS, endpoint=False).astype(int))
+    widths = np.diff(starts, append=power.shape[1])
+    return (np.add.reduceat(power, starts, axis=1) / widths).astype(np.float32)
+
+
+def _draw_spectrum(axes: "Axes", audio: Audio, decibels: NDArray[np.float32]) -> None:
+    extent = (0, max(audio.seconds, 0.01), 0, audio.sample_rate / 2000)
+    axes.imshow(
+        decibels, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-RANGE, vmax=0, interpolation="none"
+    )
+    axes.set_ylabel("kHz", fontsize=8, labelpad=2)
     _frame(axes, audio)
 
 

@@ -64,6 +64,13 @@ def test_plot_writes_one_picture_of_several_files(tmp_path: Path) -> None:
     assert Path("new.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_plot_draws_the_mdct_if_asked(tmp_path: Path) -> None:
+    files = tone(tmp_path / "a.wav"), tone(tmp_path / "b.flac")
+    assert hiss("plot", *files, "--mdct", "-o", "mdct.png").exit_code == 0
+    assert hiss("plot", *files, "-o", "wave.png").exit_code == 0
+    assert Path("mdct.png").read_bytes() != Path("wave.png").read_bytes()
+
+
 def test_plot_makes_the_folder_of_the_picture(tmp_path: Path) -> None:
     assert hiss("plot", tone(tmp_path / "a.wav"), "-o", "deep/er/new.png").exit_code == 0
     assert names(Path("deep/er")) == ["new.png"]
@@ -143,6 +150,29 @@ def test_one_command_generates_with_a_model_and_evaluates_against_shards(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["packed", "real", "tiny"]
 
 
+def test_of_music_a_report_also_says_what_a_listener_notices(tmp_path: Path) -> None:
+    folders = [noises(tmp_path / name, seed=seed, count=4) for seed, name in enumerate(("real", "made", "learned"))]
+    words = ("evaluate", "generation", "--reference", folders[0], "--generated", folders[1], "--train", folders[2])
+    table = hiss(*words, "--music", "--embedding", "tonal", "--excerpt", 0.25)
+    assert table.exit_code == 0, table.output
+    assert max(map(len, table.stdout.splitlines())) <= 80
+    assert all(
+        title in table.stdout for title in ("on a note", "onsets, 1/s", "centroid, Hz", "the least and the most")
+    )
+    report = json.loads(hiss(*words, "--music", "--json").stdout)
+    assert set(report["traits"]["generated"]) == set(report["traits"]["reference"])
+    assert report["traits"]["generated"]["grid"]["median"] == pytest.approx(0.5, abs=0.2)
+    assert set(report["shares"]) == {"instrument", "family", "kind", "ensemble", "composer"}
+
+
+def test_a_model_can_be_asked_for_sounds_of_another_length(tmp_path: Path) -> None:
+    model, real = tiny_model(tmp_path / "tiny"), noises(tmp_path / "real", seed=0)
+    words = ("evaluate", "generation", "--model", model, "--reference", real, "--embedding", "logmel", "--json")
+    report = json.loads(hiss(*words, "--count", 2, "--length", 0.4, "--excerpt", 0.1).stdout)
+    assert report["clips"] == {"generated": 4, "reference": 8}
+    assert report["excerpts"] == {"generated": 16, "reference": 40}
+
+
 def test_evaluate_generation_refuses_what_it_cannot_compare(tmp_path: Path) -> None:
     real, few = noises(tmp_path / "real", seed=0), noises(tmp_path / "few", seed=1, count=2)
     words = ("evaluate", "generation", "--embedding", "logmel", "--reference")
@@ -153,5 +183,7 @@ def test_evaluate_generation_refuses_what_it_cannot_compare(tmp_path: Path) -> N
     refused(hiss(*words, real), 2, says="either by --generated FOLDER or by --model NAME")
     refused(hiss(*words, real, "--generated", real, "--model", "digits"), 2, says="either by --generated")
     refused(hiss(*words, real, "--generated", real, "--count", 3), 2, says="leave it out with --generated")
+    refused(hiss(*words, real, "--generated", real, "--length", 3), 2, says="--length is about the sounds that --model")
+    refused(hiss(*words, real, "--generated", real, "--excerpt", 0), 2, says="an excerpt lasts a positive number")
     refused(hiss(*words, real, "--model", "digitz"), 2, says="unknown model 'digitz'")
     refused(hiss(*words, real, "--model", tiny_model(tmp_path / "tiny"), "--count", 0), 2, says="count must be from 1")

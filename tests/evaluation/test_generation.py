@@ -137,7 +137,7 @@ def test_wrong_use_is_refused_in_a_sentence() -> None:
         evaluate_generation(clips, clips[:3], embedding="logmel")
     with pytest.raises(HissError, match="recording 1 of the generated set has no samples"):
         evaluate_generation([clips[0], Audio(torch.zeros(0), 8000), *clips], clips, embedding="logmel")
-    with pytest.raises(UsageError, match="2 labels came for 6 recordings"):
+    with pytest.raises(UsageError, match="2 labels came for 6 generated recordings"):
         evaluate_generation(clips, clips, embedding=by_pitch, asked=[{}, {}], draws=2)
     with pytest.raises(UsageError, match="unknown pitch 'lowest'"):
         evaluate_generation(clips, clips, embedding=by_pitch, asked=[{"pitch": "lowest"}] * 6, draws=2)

@@ -12,7 +12,7 @@ from hiss.errors import HissError, UsageError
 from hiss.evaluation.clips import Clip, read_clips
 from hiss.evaluation.embeddings import judged
 from hiss.evaluation.judge import Judge, JudgeConfig
-from hiss.evaluation.train_judge import disturb, mask, train
+from hiss.evaluation.train_judge import LESSONS, configured, disturb, explained, mask, precision_and_recall, train
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,62 @@ def test_training_learns_to_tell_two_tones_apart_and_repeats_with_its_seed() -> 
     audio, labels = [clip.audio for clip in clips], [clip.labels(config.heads) for clip in clips]
     assert judged(judge)(audio).accuracy(labels) == {"pitch": 1.0}
     assert torch.equal(judge.embed(hum()), again.embed(hum()))
+
+
+def test_a_clip_counts_for_the_questions_that_its_metadata_answer() -> None:
+    time = torch.arange(2000) / 8000
+    clips = []
+    for index in range(24):
+        pitch, clicks = ("low", "high")[index % 2], ["click"] if index % 3 == 0 else []
+        audio = torch.sin(2 * torch.pi * {"low": 300, "high": 1500}[pitch] * (1 + index / 300) * time)
+        audio[1000] += 5.0 * len(clicks)
+        metadata: list[dict[str, object]] = [{"pitch": pitch}, {"sounds": clicks}, {"pitch": pitch, "sounds": clicks}]
+        clips.append(Clip(str(index), Audio(audio, 8000), metadata[index % 3 - 1]))
+    config = JudgeConfig(
+        heads={"pitch": ("low", "high")}, tags={"sounds": ("click",)}, samples=2000, channels=(4, 8), features=4
+    )
+    judge = train(clips, config, epochs=30, batch=8, rate=1e-2, speed=0.0)
+    asked = [clip for clip in clips if "pitch" in clip.metadata]
+    assert len(asked) == 16
+    accuracy = judged(judge)([clip.audio for clip in asked]).accuracy([clip.labels(config.heads) for clip in asked])
+    assert accuracy["pitch"] > 0.8
+    precision, recall = precision_and_recall(judge, clips, "sounds")
+    assert min(precision, recall) > 0.8
+
+
+def test_the_classes_of_a_judge_are_those_of_its_training_clips() -> None:
+    sound = {"label": "flute", "family": "woodwind", "kind": "scale", "midi_notes": [60, 64]}
+    piece = {"label": "classical", "ensemble": "piano", "composer": "Bach"}
+    clips = [Clip("", Audio(torch.zeros(1), 8000), explained(one)) for one in (sound, piece)]
+    config = configured(LESSONS["music"], clips)
+    assert config.heads["instrument"] == ("flute",)
+    assert config.heads["composer"] == ("Bach",)
+    assert clips[0].metadata["pitch"] == ["C", "E"]
+    assert "pitch" not in explained(sound | {"family": "drums"})
+
+
+def test_the_judge_of_music_knows_instruments_and_pitches() -> None:
+    judge = Judge.from_pretrained("music")
+    assert len(judge.config.heads["instrument"]) == 102
+    assert judge.config.tags["pitch"][9] == "A"
+    time = torch.arange(48_000) / 16_000
+    envelope = torch.exp(-2 * time)
+    tone = sum(envelope ** (0.5 * k) * torch.sin(2 * torch.pi * 440 * k * time) / k for k in (1, 2, 3, 4, 5))
+    assert isinstance(tone, torch.Tensor)
+    assert int(judge.odds(judge.embed(0.1 * tone[None]))["pitch"].argmax()) == 9
+
+
+def test_test_sounds_are_recognised() -> None:
+    if "HISS_DATA" not in os.environ:
+        pytest.skip("HISS_DATA is not set: the sounds pack is not at hand")
+    judge = Judge.from_pretrained("music")
+    clips = read_clips("$HISS_DATA/sounds/sounds-test-*.tar")
+    clips = [Clip(clip.name, clip.audio, explained(clip.metadata)) for clip in clips]
+    accuracy = judged(judge)([clip.audio for clip in clips]).accuracy(
+        [clip.labels({"family": judge.config.heads["family"]}) for clip in clips]
+    )
+    assert accuracy["family"] >= 0.75
+    assert min(precision_and_recall(judge, clips, "pitch")) >= 0.8
 
 
 def test_test_digits_are_recognised(judge: Judge) -> None:

@@ -15,6 +15,7 @@ from hiss.representations import Representation, RepresentationConfig
 from hiss.representations.latent import LatentConfig
 from hiss.representations.mdct import MdctConfig
 from hiss.representations.mel import MelConfig
+from hiss.representations.ring import Ring
 from hiss.representations.stft import StftConfig
 from hiss.representations.waveform import WaveformConfig
 from hiss.signal.mdct import mdct
@@ -363,3 +364,74 @@ def test_an_impossible_spectrum_is_refused(options: dict[str, float], word: str)
 def test_an_impossible_pre_emphasis_is_refused() -> None:
     with pytest.raises(UsageError, match="below 1"):
         WaveformConfig(pre_emphasis=1.0)
+
+
+def period(samples: int, channels: int = 1) -> Tensor:
+    """Returns a sum of tones [2, channels, samples] that fit a whole number of times, all far below half the rate."""
+    generator = seeded("period", samples)
+    turns = torch.randint(1, max(2, samples // 8), (2, channels, 5, 1), generator=generator)
+    phase = 6.28 * torch.rand(2, channels, 5, 1, generator=generator)
+    return 0.1 * torch.sin(2 * math.pi * turns * torch.arange(samples) / samples + phase).sum(dim=2)
+
+
+@pytest.mark.parametrize("config", INVERTIBLE)
+@pytest.mark.parametrize("samples", [1000, 3072, 5001])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_period_encoded_as_a_ring_decodes_to_the_same_period(
+    config: RepresentationConfig, samples: int, channels: int
+) -> None:
+    representation = config.build(16_000, channels)
+    ring, audio = Ring(representation, samples), period(samples, channels)
+    encoded = ring.encode(audio)
+    assert encoded.shape == (2, *ring.shape(samples))
+    assert ring.frames == max(1, round(samples / representation.hop))
+    torch.testing.assert_close(ring.decode(encoded), audio, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", INVERTIBLE)
+def test_a_ring_has_no_beginning(config: RepresentationConfig) -> None:
+    representation = config.build(16_000, 1)
+    audio = period(8 * representation.hop if representation.hop > 1 else 1000)
+    ring = Ring(representation, audio.shape[-1])
+    turned = ring.encode(audio.roll(3 * representation.hop, dims=-1))
+    torch.testing.assert_close(turned, ring.encode(audio).roll(3, dims=-1), atol=1e-4, rtol=1e-4)
+    x = torch.randn(turned.shape, generator=seeded("ring"))
+    later = ring.decode(x.roll(3, dims=-1))
+    torch.testing.assert_close(later, ring.decode(x).roll(3 * representation.hop, dims=-1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", VOCODED)
+@pytest.mark.parametrize("samples", [1000, 5001])
+def test_a_vocoder_goes_round_a_ring_and_gives_back_all_samples(config: RepresentationConfig, samples: int) -> None:
+    ring = Ring(ready(config), samples)
+    encoded = ring.encode(period(samples))
+    assert encoded.shape[1:] == ring.shape(samples)
+    assert ring.decode(encoded).shape == (2, 1, samples)
+    assert ring.kept(torch.ones(samples)).shape == encoded.shape[-1:]
+
+
+@pytest.mark.parametrize("config", [one for one in INVERTIBLE if one != WaveformConfig(pre_emphasis=0.95)])
+@pytest.mark.parametrize("circle", [False, True])
+def test_what_is_kept_of_a_frame_does_not_depend_on_what_is_not_kept_of_the_samples(
+    config: RepresentationConfig, circle: bool
+) -> None:
+    representation = config.build(16_000, 1)
+    samples = 16 * representation.hop + (0 if circle else 5)
+    coder = Ring(representation, samples) if circle else representation
+    audio, keep = torch.randn(1, 1, samples, generator=seeded("kept")), torch.ones(samples)
+    span = slice(5 * representation.hop + 1, 7 * representation.hop - 1 if representation.hop > 2 else 7)
+    keep[span], other = 0, audio.clone()
+    other[..., span] = 0
+    kept = coder.kept(keep)
+    assert kept.shape == coder.shape(samples)[-1:]
+    changed = (coder.encode(audio) - coder.encode(other)).abs().flatten(0, -2).amax(dim=0) > 1e-6
+    assert not bool((changed & (kept > 0)).any())
+    # An open sample opens the frames that are made from it, and no others.
+    assert int((kept < 1).sum()) <= int(changed.sum()) + 1
+
+
+def test_a_half_kept_sample_keeps_half_of_its_frames() -> None:
+    keep = torch.ones(64 * 8)
+    keep[200] = 0.5
+    kept = MdctConfig(bins=64).build(8000, 1).kept(keep)
+    assert kept.tolist() == [1, 1, 1, 0.5, 0.5, 1, 1, 1, 1]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hiss.diffusion.schedules import LogNormal
+from hiss.errors import HissError, UsageError
 from hiss.model import AudioDiffusionModel
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline
@@ -121,6 +122,80 @@ def test_it_makes_sound_of_any_length(trained: Trained) -> None:
     assert bool(sound.samples.isfinite().all())
     assert sound.rms > 0
     assert pipeline.generate(steps=4, length=1.2, seed=0).samples.shape == (1, 4800)
+
+
+def recordings(folder: Path, count: int, *, seconds: float = 1.5, rate: int = RATE) -> Path:
+    """Writes chords of one genre and returns the folder of genres."""
+    (folder / "classical").mkdir(parents=True)
+    for index in range(count):
+        audio = chord(index)[: round(seconds * RATE)]
+        soundfile.write(folder / "classical" / f"{index}.wav", audio.numpy(), rate, subtype="PCM_16")
+    return folder
+
+
+def test_a_genre_that_is_not_there_is_refused_with_those_that_are(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown folder in only 'rock'; valid are: classical, jazz"):
+        run_recipe(small("data.only.folder=[rock]"), data=folder, out=tmp_path)
+    conditioner = "model.conditioners=[{name: label, field: genre, classes: [classical, rock], features: 4}]"
+    with pytest.raises(UsageError, match="unknown genre 'jazz'; valid are: classical, rock"):
+        run_recipe(small("data.only={}", "data.labels.genre=folder", conditioner), data=folder, out=tmp_path)
+
+
+def test_several_genres_are_a_label(folder: Path, tmp_path: Path) -> None:
+    conditioner = "model.conditioners=[{name: label, field: genre, classes: [classical, jazz], features: 4}]"
+    changes = ["data.only.folder=[classical, jazz]", "data.labels.genre=folder", conditioner, "trainer.steps=2"]
+    run_recipe(small(*changes), data=folder, out=tmp_path)
+    pipeline = Pipeline.from_pretrained(tmp_path / "model")
+    assert pipeline.labels == {"genre": ("classical", "jazz")}
+    assert pipeline.generate("jazz", steps=2, seed=0).samples.shape == (1, 2000)
+    with pytest.raises(UsageError, match="unknown label 'rock'; valid are: classical, jazz"):
+        pipeline.generate("rock")
+
+
+def test_genres_that_do_not_lie_in_folders_are_refused(tmp_path: Path) -> None:
+    flat = recordings(tmp_path / "genres", 3) / "classical"
+    with pytest.raises(UsageError, match=r"no recording lies in a folder below.*data\.only=\{\}"):
+        run_recipe(small(), data=flat, out=tmp_path / "run")
+
+
+def test_a_single_file_cannot_be_held_out_but_be_learned(tmp_path: Path) -> None:
+    single = recordings(tmp_path / "genres", 1)
+    with pytest.raises(HissError, match=r"the validation split of .* has no recording to use; .*0 holds nothing out"):
+        run_recipe(small("trainer.steps=1"), data=single, out=tmp_path / "run")
+    assert run_recipe(small("trainer.steps=1", "data.holdout=0"), data=single, out=tmp_path / "run").step == 1
+
+
+@pytest.mark.parametrize(("seconds", "rate"), [(0.1, RATE), (1.5, 11_025), (1.5, 1500)])
+def test_files_shorter_than_a_crop_are_padded_and_other_rates_resampled(
+    seconds: float, rate: int, tmp_path: Path
+) -> None:
+    folder = recordings(tmp_path / "genres", 2, seconds=seconds, rate=rate)
+    assert run_recipe(small("trainer.steps=1", "data.holdout=0"), data=folder, out=tmp_path / "run").step == 1
+
+
+def test_a_broken_au_file_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "genres" / "classical").mkdir(parents=True)
+    (tmp_path / "genres" / "classical" / "classical.00000.au").write_bytes(b".snd" + bytes(30))
+    with pytest.raises(HissError, match=r"1 were skipped; the first: classical/classical\.00000\.au: cannot read"):
+        run_recipe(small("data.holdout=0"), data=tmp_path / "genres", out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("length", [0.0, -3.0, math.nan, 1e6])
+def test_a_length_that_cannot_be_is_refused(trained: Trained, length: float) -> None:
+    with pytest.raises(UsageError, match="length must be above 0 and at most 86400 seconds"):
+        Pipeline.from_pretrained(trained.out / "model").generate(length=length)
+
+
+def test_an_hour_can_be_made() -> None:
+    changes = [
+        "model.sample_rate=100",
+        "model.seconds=82",
+        "model.network.patch=[8, 4]",
+        "model.network.channels=[4, 4]",
+    ]
+    sound = Pipeline(AudioDiffusionModel(small(*changes).model)).generate(length=3600, steps=1, seed=0)
+    assert sound.samples.shape == (1, 360_000)
+    assert bool(sound.samples.isfinite().all())
 
 
 @pytest.mark.parametrize("loss", [0, 1])

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: hiss evaluate generation --model digits --reference 'test-*.tar' --train 'train-*.tar'"
 
+TRAITS = {
+    "grid": "on a note",
+    "onsets": "onsets, 1/s",
+    "silence": "silence, share",
+    "centroid": "centroid, Hz",
+    "level": "level, dBFS",
+    "clipped": "clipped, share",
+}
+"""What a listener to music notices, in the order of the table."""
+
 COUNT = 50
 """Sounds that --model makes, of each class where it has classes."""
 
@@ -32,9 +42,16 @@ def generation(
     count: Annotated[
         int | None, typer.Option("--count", "-n", help="Of --model: sounds of each class, 50 by default.")
     ] = None,
+    length: Annotated[float | None, typer.Option(help="Of --model: seconds of each sound.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 0,
     train: Annotated[str | None, typer.Option(help="Recordings the model learned from; finds copies.")] = None,
-    embedding: Annotated[str, typer.Option(help="What listens: digits or logmel.")] = "digits",
+    embedding: Annotated[
+        str | None, typer.Option(help="What listens: digits (usual), logmel, music (usual for --music) or tonal.")
+    ] = None,
+    excerpt: Annotated[
+        float | None, typer.Option(help="Seconds listened to at once; 3 for music and tonal, else whole recordings.")
+    ] = None,
+    music: Annotated[bool, typer.Option("--music", help="Also what a listener to music notices.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report everything as JSON.")] = False,
 ) -> None:
     """Compare generated sounds with real ones: as asked, like real, varied, no copies.
@@ -46,8 +63,10 @@ def generation(
     screen = terminal(context)
     if (generated is None) == (model is None):
         raise UsageError("give the sounds to judge, either by --generated FOLDER or by --model NAME")
-    if count is not None and model is None:
-        raise UsageError("--count says how many sounds --model makes; leave it out with --generated")
+    for option, value in (("--count", count), ("--length", length)):
+        if value is not None and model is None:
+            raise UsageError(f"{option} is about the sounds that --model makes; leave it out with --generated")
+    embedding = embedding or ("music" if music else "digits")
     need("librosa")
 
     from hiss.evaluation.clips import read_clips
@@ -63,13 +82,16 @@ def generation(
         sounds = [clip.audio for clip in made]
         wanted = [asked(clip.name, classes) for clip in made]
     else:
-        sounds, wanted = _make(screen, model, count=COUNT if count is None else count, seed=seed, classes=classes)
+        count = COUNT if count is None else count
+        sounds, wanted = _make(screen, model, count=count, length=length, seed=seed, classes=classes)
     with screen.bar("listening"):
         report = evaluate_generation(
             sounds,
             [clip.audio for clip in real],
             train=learned,
             embedding=embedding,
+            excerpt=excerpt,
+            music=music,
             asked=wanted,
             labels=[clip.labels(classes) for clip in real],
             seed=seed,
@@ -82,7 +104,7 @@ def generation(
 
 
 def _make(
-    screen: Terminal, model: str, *, count: int, seed: int, classes: Mapping[str, Sequence[str]]
+    screen: Terminal, model: str, *, count: int, length: float | None, seed: int, classes: Mapping[str, Sequence[str]]
 ) -> "tuple[list[Audio], list[dict[str, str]]]":
     """Returns new sounds, `count` of each class of the model's first label, and which of `classes` each shall be."""
     from hiss.pipeline import load
@@ -92,7 +114,7 @@ def _make(
     prompts: list[dict[str, str]] = [{field: name} for name in names]
     with screen.bar("generating") as bar:
         sounds = pipeline.generate(
-            prompts or None, count=count, seed=seed, watch=lambda done, total, _: bar.update(done, total)
+            prompts or None, count=count, length=length, seed=seed, watch=lambda done, total, _: bar.update(done, total)
         )
     known = [prompt if prompt[field] in classes.get(field, ()) else {} for prompt in prompts] or [{}]
     return sounds, [prompt for prompt in known for _ in range(count)]
@@ -116,6 +138,9 @@ def _figures(report: "GenerationReport") -> Table:
     table.add_row("RMS, dBFS", _range(ours.rms), _range(real.rms))
     table.add_row("clipped", f"{ours.clipped:.1%}", f"{real.clipped:.1%}")
     table.add_row("silent", f"{ours.silent:.1%}", f"{real.silent:.1%}")
+    for name, title in TRAITS.items():
+        if report.traits:
+            table.add_row(title, *(_ends(report.traits[one][name]) for one in ("generated", "reference")))
     return table
 
 
@@ -135,9 +160,17 @@ def _notes(report: "GenerationReport") -> Table:
         table.add_row("variety", "how many classes are heard, in effect")
     if report.neighbours:
         table.add_row("likeness", "to the most similar training recording: 1 is a copy")
+    if report.traits:
+        table.add_row("on a note", "share of the energy; of noise it is one half")
+        table.add_row("[ .. ]", "the least and the most of all recordings")
     return table
 
 
 def _range(spread: "Spread") -> str:
     """Returns the median and, in brackets, what 90 % lie between."""
     return f"{spread.median:.3g} ({spread.low:.2g}..{spread.high:.2g})"
+
+
+def _ends(spread: "Spread") -> str:
+    """Returns the median and, in square brackets, the least and the most."""
+    return f"{spread.median:.3g} [{spread.least:.3g}..{spread.most:.3g}]"

@@ -16,6 +16,7 @@ EXAMPLE = "Example: hiss plot out/7-0.wav out/7-1.wav -o sevens.png"
 def plot(
     context: typer.Context,
     files: Annotated[list[Path], typer.Argument(help="Recordings: WAV, FLAC, OGG or MP3, one row each.")],
+    mdct: Annotated[bool, typer.Option("--mdct", help="Draw the MDCT in place of the waveform.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("sounds.png"),
 ) -> None:
     """Draw the waveform and the mel spectrogram of recordings into one PNG."""
@@ -27,8 +28,9 @@ def plot(
 
     from hiss.audio import Audio
     from hiss.plot import picture
+    from hiss.signal.mdct import mdct_power
 
     rows = [(file.name, Audio.load(file)) for file in files]
     output.parent.mkdir(parents=True, exist_ok=True)
-    picture(rows, output)
+    picture(rows, output, spectrum=mdct_power if mdct else None)
     screen.result(str(output))

@@ -42,10 +42,12 @@ class Report:
 
     def none_left(self, what: str) -> HissError:
         """Returns the error for a data set without a single recording."""
+        remedy = "give more recordings, or another holdout (0 holds nothing out)"
         if not self.skipped:
-            return HissError(f"{what} has no recording to use; give more recordings, or another holdout")
+            return HissError(f"{what} has no recording to use; {remedy}")
         (name, reason), count = self.skipped[0], len(self.skipped)
-        return HissError(f"{what} has no recording to use, {count} were skipped; the first: {name}: {reason}")
+        skipped = f"{count} were skipped; the first: {name}: {reason}"
+        return HissError(f"{what} has no recording to use, {skipped}; {remedy}")
 
 
 class Dataset(ABC):

@@ -78,6 +78,11 @@ class FileConfig(DataConfig):
             return
         keys = {key for metadata in found for key in metadata}
         for key in (*self.labels.values(), *self.only, *([] if self.group_key is None else [self.group_key])):
+            if key == "folder" and key not in keys:
+                raise UsageError(
+                    "no recording lies in a folder below, as in classical/1.wav, whose name the key 'folder' would be; "
+                    "sort them into folders, or leave the key out of only and labels (data.only={})"
+                )
             if key not in keys:
                 raise unknown("metadata key", key, keys)
         for key, values in self.only.items():

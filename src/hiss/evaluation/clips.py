@@ -34,6 +34,16 @@ class Clip:
         return found
 
 
+def excerpts(audio: Audio, seconds: float | None) -> list[Audio]:
+    """Returns a recording in excerpts of so many seconds; what is left over at the end is left out.
+
+    A recording that is not that long, and any where `seconds` is None, is returned as it is.
+    """
+    size = audio.samples.shape[1] if seconds is None else max(1, round(seconds * audio.sample_rate))
+    parts = [part for part in audio.samples.split(size, dim=1) if part.shape[1] == size] if size else []
+    return [Audio(part, audio.sample_rate) for part in parts] or [audio]
+
+
 def read_clips(path: str | Path) -> list[Clip]:
     """Returns the recordings in a folder and below it, or in WebDataset shards, in the order of their names.
 

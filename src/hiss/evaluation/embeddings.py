@@ -1,5 +1,6 @@
 """What listens to recordings for the distances between sets of them: an open family, `EMBEDDINGS`."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 from hiss.audio import Audio
 from hiss.errors import UsageError, unknown
+from hiss.evaluation import music as heard
 from hiss.evaluation.judge import Judge
 from hiss.signal.mel import log_mel
 
@@ -88,8 +90,32 @@ def logmel(clips: Sequence[Audio]) -> Heard:
     return Heard(torch.stack(rows))
 
 
-EMBEDDINGS: dict[str, Embedding] = {"digits": digits, "logmel": logmel}
+def music(clips: Sequence[Audio]) -> Heard:
+    """Returns what the judge of instruments, pitches and ensembles that comes with the package makes of `clips`."""
+    return judged(Judge.from_pretrained("music"))(clips)
+
+
+def tonal(clips: Sequence[Audio]) -> Heard:
+    """Returns sound colour, harmony and pace [clips, 77]: an embedding of music without weights.
+
+    Mean and standard deviation over time of 32 log-mel bands, at an RMS of 1; how loud the twelve pitch classes are,
+    from the loudest one upwards, so that the key makes no difference; and the logarithm of the number of onsets in a
+    second. The last two are multiplied so that all parts vary about as much from excerpt to excerpt of real music.
+    """
+    rows = []
+    for clip in clips:
+        mel = heard.colour(clip)
+        pace = math.log1p(heard.onsets(clip))
+        parts = [mel.mean(dim=-1), mel.std(dim=-1, correction=0), 20 * heard.chroma(clip), torch.tensor([3 * pace])]
+        rows.append(torch.cat(parts))
+    return Heard(torch.stack(rows))
+
+
+EMBEDDINGS: dict[str, Embedding] = {"digits": digits, "logmel": logmel, "music": music, "tonal": tonal}
 """By name; a further embedding is a function and a line here."""
+
+EXCERPTS = {"music": 3.0, "tonal": 3.0}
+"""Seconds of the excerpts in which an embedding listens to a recording; the others listen to all of it at once."""
 
 
 def find(name: str) -> Embedding:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +28,8 @@ class JudgeConfig(Spec):
 
     heads: Mapping[str, tuple[str, ...]]
     """Names of the classes by question, such as {"digit": ("0", "1", ...)}."""
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of what may be there together, by question, such as {"pitch": ("C", "C#", ...)}: any number of them."""
     sample_rate: int = 8000
     """Hz."""
     samples: int = 8000
@@ -48,7 +50,7 @@ class JudgeConfig(Spec):
 
 
 class Judge(nn.Module):
-    """Log-mel, convolutions, pooling over time, a linear embedding, and one linear classifier per question.
+    """Log-mel, convolutions, pooling over time, a linear embedding, and one linear layer per question.
 
     The level of a clip makes no difference: it is divided by its RMS first.
     """
@@ -65,6 +67,7 @@ class Judge(nn.Module):
         pooled = 2 * config.channels[-1] * (config.bins // 2 ** (len(config.channels) - 1))
         self.embedding = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(pooled, config.features))
         self.heads = nn.ModuleDict({name: nn.Linear(config.features, len(c)) for name, c in config.heads.items()})
+        self.tags = nn.ModuleDict({name: nn.Linear(config.features, len(c)) for name, c in config.tags.items()})
 
     def spectrum(self, audio: Tensor) -> Tensor:
         """Returns the log-mel [batch, bins, frames] of audio [batch, samples], about 0 to 1; silence is 0."""
@@ -95,6 +98,10 @@ class Judge(nn.Module):
     def logits(self, embedding: Tensor) -> dict[str, Tensor]:
         """Returns the unnormalised log-probabilities [batch, classes] by question."""
         return {name: head(embedding) for name, head in self.heads.items()}
+
+    def odds(self, embedding: Tensor) -> dict[str, Tensor]:
+        """Returns the logarithm of the odds [batch, tags] of each tag by question."""
+        return {name: layer(embedding) for name, layer in self.tags.items()}
 
     def classify(self, audio: Tensor) -> dict[str, Tensor]:
         """Returns the probabilities [batch, classes] by question, of audio [batch, samples]."""

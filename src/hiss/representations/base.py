@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import final
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hiss.spec import Spec
 
@@ -42,6 +44,11 @@ class Representation(nn.Module, ABC):
     """Channels of the encoded tensor."""
     dims: int
     """Space dimensions of the encoded tensor: 1 or 2; time is the last."""
+    hop: int
+    """Samples from one frame to the next; frame k stands at sample k * hop."""
+    margin: int
+    """Frames on either side that a sample is made from besides its own, and whose samples a frame is made from. 0 where
+    frames do not overlap, or the encoding goes round in a circle."""
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
@@ -58,6 +65,15 @@ class Representation(nn.Module, ABC):
     def shape(self, samples: int) -> tuple[int, ...]:
         """Returns the shape (channels, *space) of one encoded example of that many samples, without encoding."""
 
+    @final
+    def kept(self, keep: Tensor) -> Tensor:
+        """Returns how much of each frame is kept [frames], where `keep` [samples] in [0, 1] says it of the samples.
+
+        That is as much as the least kept sample that the frame is made from; what lies outside is silence, and kept.
+        """
+        reach = self.margin * self.hop
+        return least(functional.pad(keep, (reach, reach + -len(keep) % self.hop), value=1.0), self)
+
     def coding(self) -> Coding | None:
         """Returns what encodes and decodes in pieces; None where only a whole can be encoded."""
         return None
@@ -65,3 +81,10 @@ class Representation(nn.Module, ABC):
     @abstractmethod
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Measures the scale statistics over audio [batch, audio_channels, samples] of the whole training set."""
+
+
+def least(keep: Tensor, representation: Representation) -> Tensor:
+    """Returns the least of the samples [samples] that each frame is made from [frames]."""
+    hop = representation.hop
+    lost = functional.max_pool1d(1 - keep.float()[None, None], max(1, 2 * representation.margin) * hop, stride=hop)
+    return 1 - lost[0, 0]

@@ -10,7 +10,7 @@ from torch.nn import functional
 from hiss.autoencoder import VaeConfig
 from hiss.errors import UsageError
 from hiss.representations.base import Representation, RepresentationConfig
-from hiss.representations.mel import check_rate, check_trained
+from hiss.representations.mel import check_rate, check_trained, margin
 from hiss.signal.moments import moments, silent
 from hiss.vocoders import VocoderConfig
 from hiss.vocoders.istft import IstftConfig
@@ -55,6 +55,8 @@ class Latent(Representation):
         self.audio_channels = audio_channels
         self.channels = audio_channels * config.vae.latent
         self.dims = 2
+        self.hop = config.vae.mel.hop * config.vae.factor
+        self.margin = margin(config.vae.mel, self.hop)
         self.vae = config.vae.build().requires_grad_(False)
         self.vocoder = config.vocoder.build().requires_grad_(False)
         self.register_buffer("mean", torch.zeros(config.vae.latent, 1, 1))
@@ -94,6 +96,6 @@ class Latent(Representation):
 
     def _means(self, audio: Tensor) -> Tensor:
         """Returns [batch, audio_channels, latent, bins / factor, frames / factor], not scaled."""
-        whole = functional.pad(audio, (0, -audio.shape[-1] % (self.config.vae.mel.hop * self.config.vae.factor)))
+        whole = functional.pad(audio, (0, -audio.shape[-1] % self.hop))
         means: Tensor = self.vae.encode(self.config.vae.mel(whole).flatten(0, 1))[0]
         return means.reshape(*audio.shape[:2], *means.shape[1:])

@@ -67,6 +67,8 @@ class Mdct(Representation):
         self.sample_rate = sample_rate
         self.audio_channels = self.channels = audio_channels
         self.dims = 2
+        self.hop = config.bins
+        self.margin = 1
         self.register_buffer("scale", torch.ones(audio_channels, config.bins, 1))
         self.register_buffer("spread", torch.ones(audio_channels, config.bins, 1))
 

@@ -1,5 +1,6 @@
 """Log-mel spectra, and a vocoder that makes sound of them: lossy, but small, and what ears care about."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from hiss.signal.mel import MelProfile
 from hiss.signal.moments import moments
 from hiss.vocoders import Vocoder, VocoderConfig
 from hiss.vocoders.istft import IstftConfig
+
+NEAR = 0.04
+"""Seconds on either side within which a vocoder finds nearly all that a sample is made from."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Mel(Representation):
         self.sample_rate = sample_rate
         self.audio_channels = self.channels = audio_channels
         self.dims = 2
+        self.hop = config.vocoder.mel.hop
+        self.margin = margin(config.vocoder.mel, self.hop)
         self.vocoder = config.vocoder.build().requires_grad_(False)
         self.register_buffer("mean", torch.zeros(config.vocoder.mel.bins, 1))
         self.register_buffer("scale", torch.ones(()))
@@ -63,6 +69,11 @@ class Mel(Representation):
         mean, std = moments((profile(audio.to(self.mean.device)) for audio in batches), over=(0, 1, 3))
         self.mean.copy_(mean[:, None])
         self.scale.copy_(std.square().mean().sqrt())
+
+
+def margin(profile: MelProfile, hop: int) -> int:
+    """Returns how many frames of `hop` samples reach as far as a window of the spectrum and a vocoder do."""
+    return math.ceil((profile.n_fft / 2 + NEAR * profile.sample_rate) / hop)
 
 
 def check_rate(what: str, profile: MelProfile, sample_rate: int) -> None:

@@ -55,6 +55,8 @@ class Stft(Representation):
         self.audio_channels = audio_channels
         self.channels = 2 * audio_channels
         self.dims = 2
+        self.hop = config.hop
+        self.margin = math.ceil(config.window / 2 / config.hop)
         self.register_buffer("scale", torch.ones(()))
 
     def encode(self, audio: Tensor) -> Tensor:

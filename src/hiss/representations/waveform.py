@@ -41,6 +41,8 @@ class Waveform(Representation):
         self.sample_rate = sample_rate
         self.audio_channels = self.channels = audio_channels
         self.dims = 1
+        self.hop = 1
+        self.margin = 0
         self.register_buffer("scale", torch.ones(()))
 
     def encode(self, audio: Tensor) -> Tensor:

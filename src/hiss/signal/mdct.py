@@ -3,10 +3,13 @@
 import math
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from hiss.audio import Audio
 from hiss.errors import UsageError, unknown
 
 MdctWindow = Literal["sine", "kbd", "vorbis"]
@@ -62,6 +65,12 @@ def imdct(spectrum: Tensor, *, samples: int, window: MdctWindow = "sine", alpha:
     behind = torch.cat([-left.flip(-1), -left], dim=-1) * rising.flip(0)
     # The aliases of a frame in its falling part are those of the next in its rising part, turned: they cancel.
     return (behind[..., :-1, :] + ahead[..., 1:, :]).flatten(-2)[..., :samples]
+
+
+def mdct_power(audio: Audio, *, bins: int = 256) -> NDArray[np.float32]:
+    """Returns the squares of the MDCT [bins, frames], averaged over the channels: what `hiss.plot.picture` can draw."""
+    power: NDArray[np.float32] = mdct(audio.samples, bins=bins).square().mean(dim=0).numpy()
+    return power
 
 
 def slope(window: MdctWindow, bins: int, *, alpha: float = 4.0) -> Tensor:

@@ -1,4 +1,4 @@
-"""Another sample rate for a signal that comes in pieces."""
+"""Another sample rate for a signal that comes in pieces, or that goes round in a circle."""
 
 import numpy as np
 import soxr
@@ -30,3 +30,16 @@ def resampling_delay(rate: int, to: int) -> float:
         given += stream.push(torch.zeros(1, piece)).shape[1]
         worst = max(worst, taken / rate - given / to)
     return worst
+
+
+def resample_period(audio: Tensor, samples: int) -> Tensor:
+    """Returns a period of a sound [..., samples] in another number of samples: the end still leads back to the start.
+
+    The Fourier series stays what it is, as far as the new rate can hold it.
+    """
+    before = audio.shape[-1]
+    if before == samples:
+        return audio
+    spectrum = torch.fft.rfft(audio)[..., : min(before, samples) // 2 + 1] * (samples / before)
+    resampled: Tensor = torch.fft.irfft(spectrum, n=samples)
+    return resampled
