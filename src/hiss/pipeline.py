@@ -18,7 +18,7 @@ from hiss.denoising import BLOCK, DenoisingStream
 from hiss.errors import UsageError, unknown
 from hiss.generation import check, edit_asked, overall, samples_asked
 from hiss.model import AudioDiffusionModel
-from hiss.noise import generators, seeded
+from hiss.noise import seeded
 from hiss.saved import read_model, write_model
 from hiss.signal.resampling import resample_period
 from hiss.types import Prompt, Watch
@@ -93,7 +93,7 @@ class Pipeline:
         guidance: float | None = None,
         negative: Ask | None = None,
         temperature: float = 1.0,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         init: Audio | None = None,
         strength: float = 0.5,
         continue_from: Audio | None = None,
@@ -117,7 +117,7 @@ class Pipeline:
         guidance: float | None = None,
         negative: Ask | None = None,
         temperature: float = 1.0,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         init: Audio | None = None,
         strength: float = 0.5,
         continue_from: Audio | None = None,
@@ -140,7 +140,7 @@ class Pipeline:
         guidance: float | None = None,
         negative: Ask | None = None,
         temperature: float = 1.0,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         init: Audio | None = None,
         strength: float = 0.5,
         continue_from: Audio | None = None,
@@ -164,7 +164,8 @@ class Pipeline:
             guidance: how strictly to follow the prompt; 1 is as trained.
             negative: what to stay away from.
             temperature: multiplies the standard deviation of all noise: below 1 is more typical, above 1 more unusual.
-            seed: fixes the result; drawn afresh where left out.
+            seed: fixes the result; drawn afresh where left out. With one for each prompt, each prompt gets the `count`
+                sounds that it would get alone.
             init: a recording to vary, `strength` (0 to 1] of the way.
             strength: how far a variation may go: 1 forgets the recording.
             continue_from: a recording to go on from; `length` then counts the whole.
@@ -203,14 +204,20 @@ class Pipeline:
             inpaint=inpaint,
             span=span,
         )
-        seed = secrets.randbits(32) if seed is None else seed
         meant = [self.prompt(one) for one in asked]
         prompts = [prompt for prompt in meant for _ in range(count or 1)]
+        seed = secrets.randbits(32) if seed is None else seed
+        if not isinstance(seed, Sequence):
+            keys = [(seed, item) for item in range(len(prompts))]
+        elif len(seed) == len(asked):
+            keys = [(one, item) for one in seed for item in range(count or 1)]
+        else:
+            raise UsageError(f"seed must be one number, or one for each of the {len(asked)} prompts, not {len(seed)}")
         against = None if negative is None else self.prompt(negative)
         made: list[Tensor] = []
         for first in range(0, len(prompts), batch_size):
-            items = range(first, min(first + batch_size, len(prompts)))
-            wanted = [self._complete(prompts[item], seed, item) for item in items]
+            here = keys[first : first + batch_size]
+            wanted = [self._complete(prompts[first + row], *key) for row, key in enumerate(here)]
             audio = self.model.sample(
                 wanted,
                 samples,
@@ -219,10 +226,10 @@ class Pipeline:
                 sampler=sampler,
                 guidance=guidance,
                 temperature=temperature,
-                generator=generators(seed, items),
+                generator=[seeded(*key) for key in here],
                 edit=edit,
                 loop=loop,
-                watch=overall(watch, first, len(items), len(prompts)),
+                watch=overall(watch, first, len(here), len(prompts)),
             )
             made.extend(audio.cpu())
         rate = config.sample_rate

@@ -129,3 +129,11 @@ def read_part(folder: Path, kind: str) -> nn.Module:
         raise HissError(f"{path} does not fit its config.json: {len(wrong)} weights differ, such as {wrong[0]}")
     model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in weights.items()})
     return model
+
+
+def summary(card: str) -> str:
+    """Returns the first paragraph of a model card, on one line; headings and front matter are no paragraphs."""
+    body = card.split("---", 2)[2] if card.startswith("---") and card.count("---") > 1 else card
+    paragraphs = (block.strip() for block in body.split("\n\n"))
+    lines = (" ".join(line for line in block.splitlines() if not line.startswith("#")) for block in paragraphs)
+    return next((line for line in lines if line), "")

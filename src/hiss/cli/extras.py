@@ -6,6 +6,7 @@ from hiss.errors import HissError
 
 EXTRAS = {
     "accelerate": "train",
+    "fastapi": "serve",
     "librosa": "evaluate",
     "matplotlib": "plot",
     "onnxruntime": "metrics",
@@ -15,6 +16,7 @@ EXTRAS = {
     "tensorboard": "train",
     "tokenizers": "text",
     "transformers": "text",
+    "uvicorn": "serve",
     "webdataset": "train",
 }
 """The extra that brings a package."""
