@@ -28,6 +28,7 @@ COMMANDS = [
     "data mix",
     "evaluate denoise",
     "evaluate generation",
+    "evaluate text",
 ]
 
 
@@ -102,7 +103,7 @@ def test_what_is_to_be_installed_brings_the_package_that_was_missing() -> None:
     extras: dict[str, list[str]] = project["optional-dependencies"]
     for package, extra in EXTRAS.items():
         assert any(requirement.startswith(package) for requirement in extras[extra]), package
-    assert extras["all"] == ["hiss[evaluate,plot,train]"]
+    assert extras["all"] == ["hiss[evaluate,plot,text,train]"]
 
 
 def test_help_does_not_wait_for_torch() -> None:
