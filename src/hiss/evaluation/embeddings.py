@@ -72,6 +72,11 @@ def digits(clips: Sequence[Audio]) -> Heard:
     return judged(Judge.from_pretrained("digits"))(clips)
 
 
+def sounds(clips: Sequence[Audio]) -> Heard:
+    """Returns what the judge of instruments that comes with the package makes of `clips`."""
+    return judged(Judge.from_pretrained("sounds"))(clips)
+
+
 def logmel(clips: Sequence[Audio]) -> Heard:
     """Returns statistics of log-mel bands [clips, 192]: an embedding without weights, for any kind of sound.
 
@@ -88,7 +93,7 @@ def logmel(clips: Sequence[Audio]) -> Heard:
     return Heard(torch.stack(rows))
 
 
-EMBEDDINGS: dict[str, Embedding] = {"digits": digits, "logmel": logmel}
+EMBEDDINGS: dict[str, Embedding] = {"digits": digits, "logmel": logmel, "sounds": sounds}
 """By name; a further embedding is a function and a line here."""
 
 
