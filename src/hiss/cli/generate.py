@@ -22,7 +22,7 @@ LEVELS: "tuple[Level, ...]" = ("peak", "rms", "lufs", "none")
 
 def generate(
     context: typer.Context,
-    prompt: Annotated[str | None, typer.Argument(help="What to generate, such as '7' or '7 theo'.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="What to generate: '7 theo', or a sentence.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="A name from hiss models, or a folder.")] = None,
     length: Annotated[float | None, typer.Option(help="Seconds; the model's own length by default.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many sounds.")] = 1,
