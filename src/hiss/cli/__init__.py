@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hiss.cli import data, demo, denoise, evaluate, evaluate_denoise, generate, models, plot, train
+from hiss.cli import data, demo, denoise, doctor, evaluate, evaluate_denoise, generate, models, plot, train
 from hiss.cli.extras import missing
 from hiss.cli.terminal import Terminal
 from hiss.errors import HissError, UsageError
@@ -91,6 +91,7 @@ app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("models", epilog=models.EXAMPLE)(models.models)
 app.command("plot", epilog=plot.EXAMPLE)(plot.plot)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.add_typer(data.app, name="data")
 evaluate.app.command("denoise", epilog=evaluate_denoise.EXAMPLE)(evaluate_denoise.denoise)
 app.add_typer(evaluate.app, name="evaluate")

@@ -8,6 +8,7 @@ EXTRAS = {
     "accelerate": "train",
     "librosa": "evaluate",
     "matplotlib": "plot",
+    "onnx": "onnx",
     "onnxruntime": "metrics",
     "pesq": "metrics",
     "pystoi": "metrics",
