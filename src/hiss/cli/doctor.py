@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from importlib.util import find_spec
@@ -124,7 +125,7 @@ def _models() -> Iterator[Check]:
     if not names:
         yield Check("models", "none came with the package", ok=False)
     for name in names:
-        yield _tried(f"model {name}", lambda name=name: _use(name))
+        yield _tried(f"model {name}", partial(_use, name))
 
 
 def _use(name: str) -> str:
