@@ -86,6 +86,14 @@ def test_batch_size_changes_nothing(pipeline: Pipeline, batch_size: int) -> None
     assert all(map(same, made, pipeline.generate(7, count=5, seed=11)))
 
 
+def test_a_seed_for_each_prompt_gives_each_what_it_would_get_alone(pipeline: Pipeline) -> None:
+    made = pipeline.generate([7, "0 ada"], count=2, seed=[3, 9], batch_size=3)
+    alone = [*pipeline.generate(7, count=2, seed=3), *pipeline.generate("0 ada", count=2, seed=9)]
+    assert all(map(same, made, alone))
+    with pytest.raises(UsageError, match="one for each of the 2 prompts, not 1"):
+        pipeline.generate([7, 0], count=1, seed=[3])
+
+
 def test_a_seed_fixes_the_sound_and_no_seed_does_not(pipeline: Pipeline) -> None:
     assert same(pipeline.generate(7, seed=1), pipeline.generate(7, seed=1))
     assert not same(pipeline.generate(7, seed=1), pipeline.generate(7, seed=2))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hiss.conditioners import ConditionerConfig, merge, stack
+from hiss.conditioners import Conditioner, ConditionerConfig, merge, stack
 from hiss.conditioners.recording import Recording
 from hiss.diffusion import editing, sampling
 from hiss.diffusion.guidance import guide
@@ -187,8 +187,7 @@ class AudioDiffusionModel(nn.Module):
         Source: Karras et al. 2022, equation 8; with `uncertainty`, Karras et al. 2024, equation 15; for `own_estimates`
         Lay et al. 2024, "Single and few-step diffusion for generative speech enhancement", section 3.
         """
-        prompts = self._withheld(batch.prompts, generator)
-        condition, level = self._told(prompts, batch.audio.shape[-1], self.representation)
+        condition, level = self._told(self._withheld(batch, generator), batch.audio.shape[-1], self.representation)
         clean = divided(self.representation.encode(batch.audio.to(self.device)), level)
         sigma = self.config.training.sample(len(clean), device=clean.device, generator=generator)
         start = self._start(clean, condition, generator)
@@ -328,13 +327,16 @@ class AudioDiffusionModel(nn.Module):
         told = merge(conditions)
         return (told if told.signal is None else replace(told, signal=divided(told.signal, level))), level
 
-    def _withheld(self, prompts: Sequence[Prompt], generator: torch.Generator | None) -> list[list[Prompt]]:
+    def _withheld(self, batch: Batch, generator: torch.Generator | None) -> list[list[Prompt]]:
         """Returns training prompts for each conditioner, some of them emptied for all or for that one."""
-        everything = torch.rand(len(prompts), generator=generator) < self.config.prompt_dropout
+        count = len(batch.prompts)
+        everything = torch.rand(count, generator=generator) < self.config.prompt_dropout
         lists = []
-        for config in self.config.conditioners:
-            hidden = everything | (torch.rand(len(prompts), generator=generator) < config.dropout)
-            lists.append([Prompt() if hide else prompt for prompt, hide in zip(prompts, hidden.tolist(), strict=True)])
+        for conditioner in self.conditioners:
+            assert isinstance(conditioner, Conditioner)
+            hidden = everything | (torch.rand(count, generator=generator) < conditioner.config.dropout)
+            own = conditioner.listen(batch, generator)
+            lists.append([Prompt() if hide else prompt for prompt, hide in zip(own, hidden.tolist(), strict=True)])
         return lists
 
     def _auxiliary(self, estimated: Tensor, clean: Tensor, level: Tensor, sigma: Tensor) -> Tensor:

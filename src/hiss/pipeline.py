@@ -13,11 +13,12 @@ from hiss.audio import Audio
 from hiss.conditioners import Conditioner
 from hiss.conditioners.label import Label
 from hiss.conditioners.recording import Recording
+from hiss.conditioners.text import Text
 from hiss.denoising import BLOCK, DenoisingStream
 from hiss.errors import UsageError, unknown
 from hiss.generation import check, edit_asked, overall, samples_asked
 from hiss.model import AudioDiffusionModel
-from hiss.noise import generators, seeded
+from hiss.noise import seeded
 from hiss.saved import read_model, write_model
 from hiss.signal.resampling import resample_period
 from hiss.types import Prompt, Watch
@@ -92,7 +93,7 @@ class Pipeline:
         guidance: float | None = None,
         negative: Ask | None = None,
         temperature: float = 1.0,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         init: Audio | None = None,
         strength: float = 0.5,
         continue_from: Audio | None = None,
@@ -116,7 +117,7 @@ class Pipeline:
         guidance: float | None = None,
         negative: Ask | None = None,
         temperature: float = 1.0,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         init: Audio | None = None,
         strength: float = 0.5,
         continue_from: Audio | None = None,
@@ -139,7 +140,7 @@ class Pipeline:
         guidance: float | None = None,
         negative: Ask | None = None,
         temperature: float = 1.0,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         init: Audio | None = None,
         strength: float = 0.5,
         continue_from: Audio | None = None,
@@ -163,7 +164,8 @@ class Pipeline:
             guidance: how strictly to follow the prompt; 1 is as trained.
             negative: what to stay away from.
             temperature: multiplies the standard deviation of all noise: below 1 is more typical, above 1 more unusual.
-            seed: fixes the result; drawn afresh where left out.
+            seed: fixes the result; drawn afresh where left out. With one for each prompt, each prompt gets the `count`
+                sounds that it would get alone.
             init: a recording to vary, `strength` (0 to 1] of the way.
             strength: how far a variation may go: 1 forgets the recording.
             continue_from: a recording to go on from; `length` then counts the whole.
@@ -202,13 +204,20 @@ class Pipeline:
             inpaint=inpaint,
             span=span,
         )
+        meant = [self.prompt(one) for one in asked]
+        prompts = [prompt for prompt in meant for _ in range(count or 1)]
         seed = secrets.randbits(32) if seed is None else seed
-        prompts = [self.prompt(one) for one in asked for _ in range(count or 1)]
+        if not isinstance(seed, Sequence):
+            keys = [(seed, item) for item in range(len(prompts))]
+        elif len(seed) == len(asked):
+            keys = [(one, item) for one in seed for item in range(count or 1)]
+        else:
+            raise UsageError(f"seed must be one number, or one for each of the {len(asked)} prompts, not {len(seed)}")
         against = None if negative is None else self.prompt(negative)
         made: list[Tensor] = []
         for first in range(0, len(prompts), batch_size):
-            items = range(first, min(first + batch_size, len(prompts)))
-            wanted = [self._complete(prompts[item], seed, item) for item in items]
+            here = keys[first : first + batch_size]
+            wanted = [self._complete(prompts[first + row], *key) for row, key in enumerate(here)]
             audio = self.model.sample(
                 wanted,
                 samples,
@@ -217,10 +226,10 @@ class Pipeline:
                 sampler=sampler,
                 guidance=guidance,
                 temperature=temperature,
-                generator=generators(seed, items),
+                generator=[seeded(*key) for key in here],
                 edit=edit,
                 loop=loop,
-                watch=overall(watch, first, len(items), len(prompts)),
+                watch=overall(watch, first, len(here), len(prompts)),
             )
             made.extend(audio.cpu())
         rate = config.sample_rate
@@ -230,6 +239,11 @@ class Pipeline:
         else:
             sounds = [Audio(one, rate).resample(to) for one in made]
         return sounds if count is not None else sounds[0]
+
+    @property
+    def reads(self) -> bool:
+        """Whether the model reads text, so that a prompt may be any sentence."""
+        return any(isinstance(part, Text) for part in self.model.conditioners)
 
     @property
     def denoises(self) -> bool:
@@ -280,26 +294,37 @@ class Pipeline:
         return DenoisingStream(self.model, sample_rate, channels, steps=steps, keep_db=keep_db)
 
     def prompt(self, asked: Ask | None) -> Prompt:
-        """Returns the prompt that is meant by what a user wrote.
+        """Returns the prompt that is meant by what a user wrote: a text for a model that reads, else names of classes.
+
+        A mapping may hold both, the text under "text". Warns of words that the model does not know.
 
         Raises:
             UsageError: the model has no such label, or takes no prompt at all.
         """
         if asked is None or isinstance(asked, Prompt):
-            return asked or Prompt()
-        if not self.labels:
+            prompt = asked or Prompt()
+        elif not self.labels and not self.reads:
             raise UsageError("this model takes no prompt; leave it out")
-        if isinstance(asked, Mapping):
-            for field in asked:
-                if field not in self.labels:
-                    raise unknown("label", field, self.labels)
-            labels = {field: str(value) for field, value in asked.items()}
+        elif isinstance(asked, Mapping):
+            prompt = self._chosen({field: str(value) for field, value in asked.items()})
+        elif self.reads:
+            prompt = Prompt(text=str(asked).strip() or None)
         else:
-            labels = dict(self._field(word) for word in str(asked).split())
+            prompt = self._chosen(dict(self._field(word) for word in str(asked).split()))
+        for conditioner in self.model.conditioners:
+            assert isinstance(conditioner, Conditioner)
+            conditioner.check(prompt)
+        return prompt
+
+    def _chosen(self, labels: dict[str, str]) -> Prompt:
+        """Returns the prompt of a text, if the model reads, and of classes by field."""
+        text = labels.pop("text").strip() if self.reads and "text" in labels else ""
         for field, value in labels.items():
+            if field not in self.labels:
+                raise unknown("label", field, [*self.labels, *(["text"] if self.reads else [])])
             if value not in self.labels[field]:
                 raise unknown(field, value, self.labels[field])
-        return Prompt(labels=labels)
+        return Prompt(text=text or None, labels=labels)
 
     def _field(self, word: str) -> tuple[str, str]:
         for field, classes in self.labels.items():

@@ -1,27 +1,54 @@
 """A saved model: a folder with config.json, model.safetensors and a card, checked on the way in."""
 
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import nn
 
 from hiss.audio import replacing
+from hiss.autoencoder import Vae, VaeConfig
+from hiss.clap import Clap, ClapConfig
 from hiss.errors import HissError, UsageError
 from hiss.model import AudioDiffusionModel, ModelConfig
+from hiss.spec import Spec
+from hiss.vocoders import VocoderConfig
 
 FORMAT = 1
 """Version of the folder format; a folder of a newer one is refused."""
 
 
-def write_model(model: AudioDiffusionModel, folder: Path, *, card: str = "") -> None:
-    """Writes the folder; each file is replaced whole, the weights first.
+@dataclass(frozen=True)
+class Kind:
+    """What can be saved: a module that is built from one configuration and keeps it as `.config`."""
+
+    config: type[Spec]
+    build: Callable[[Any], nn.Module]
+
+
+KINDS: Mapping[str, Kind] = {
+    "diffusion": Kind(ModelConfig, AudioDiffusionModel),
+    "vae": Kind(VaeConfig, Vae),
+    "clap": Kind(ClapConfig, Clap),
+    "vocoder": Kind(VocoderConfig, lambda config: cast(nn.Module, config.build())),
+}
+"""Complete models, and the parts that are trained before them. A folder that does not say its kind is the first."""
+
+
+def write_model(model: nn.Module, folder: Path, *, card: str = "") -> None:
+    """Writes the folder of a model or a part; each file is replaced whole, the weights first.
 
     Floating point weights are stored as they are, so a model cast to half precision makes a file of half the size.
     """
-    config = {"format": FORMAT, "hiss": version("hiss"), "model": model.config.to_dict()}
+    own = cast(Spec, model.config)
+    kind = next(name for name, known in KINDS.items() if isinstance(own, known.config))
+    config = {"format": FORMAT, "hiss": version("hiss"), "kind": kind, "model": own.to_dict()}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     parts = {
         "model.safetensors": save(weights, metadata={"format": "hiss"}),
@@ -38,11 +65,12 @@ def write_model(model: AudioDiffusionModel, folder: Path, *, card: str = "") -> 
             temporary.write_bytes(content)
 
 
-def read_config(folder: Path) -> ModelConfig:
-    """Returns the configuration in a model folder.
+def read_config(folder: Path, kind: str = "diffusion") -> Spec:
+    """Returns the configuration in the folder of a model or a part of that kind.
 
     Raises:
-        HissError: it is missing, unreadable, of a newer format, or has keys or values that this version does not know.
+        HissError: it is missing, unreadable, of another kind or a newer format, or has keys or values that this version
+            does not know.
     """
     path = folder / "config.json"
     try:
@@ -58,19 +86,33 @@ def read_config(folder: Path) -> ModelConfig:
             f"{path} has format {config['format']} (hiss {config.get('hiss', 'unknown')}), "
             f"this hiss reads up to {FORMAT}; upgrade hiss"
         )
+    if (found := config.get("kind", "diffusion")) != kind:
+        raise HissError(f"{folder} holds a model of the kind {found}, where one of the kind {kind} is needed")
     try:
-        return ModelConfig.from_dict(config["model"], where="model")
+        return KINDS[kind].config.from_dict(config["model"], where="model")
     except UsageError as error:
         raise HissError(f"{path}: {error}") from error
 
 
 def read_model(folder: Path) -> tuple[AudioDiffusionModel, str]:
-    """Returns the model in a folder, in float32 on the CPU, and its card.
+    """Returns the diffusion model in a folder, in float32 on the CPU, and its card.
 
     Raises:
-        HissError: a part is missing, damaged, or does not fit the configuration.
+        HissError: a part is missing, damaged, or does not fit the configuration; or it is of another kind.
     """
-    config = read_config(folder)
+    model = read_part(folder, "diffusion")
+    assert isinstance(model, AudioDiffusionModel)
+    card = folder / "README.md"
+    return model, card.read_text(encoding="utf-8") if card.is_file() else ""
+
+
+def read_part(folder: Path, kind: str) -> nn.Module:
+    """Returns the module of one of `KINDS` in a folder, in float32 on the CPU.
+
+    Raises:
+        HissError: something is missing, damaged, or does not fit the configuration; or it is of another kind.
+    """
+    config = read_config(folder, kind)
     path = folder / "model.safetensors"
     try:
         weights = load_file(path)
@@ -79,12 +121,19 @@ def read_model(folder: Path) -> tuple[AudioDiffusionModel, str]:
     except (SafetensorError, OSError) as error:
         raise HissError(f"{path} is damaged or no safetensors file: {error}") from error
     with torch.random.fork_rng(devices=[]):  # building draws weights that are replaced at once
-        model = AudioDiffusionModel(config)
+        model = KINDS[kind].build(config)
     own = model.state_dict()
     wrong = sorted(own.keys() ^ weights.keys())
     wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
     if wrong:
         raise HissError(f"{path} does not fit its config.json: {len(wrong)} weights differ, such as {wrong[0]}")
     model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in weights.items()})
-    card = folder / "README.md"
-    return model, card.read_text(encoding="utf-8") if card.is_file() else ""
+    return model
+
+
+def summary(card: str) -> str:
+    """Returns the first paragraph of a model card, on one line; headings and front matter are no paragraphs."""
+    body = card.split("---", 2)[2] if card.startswith("---") and card.count("---") > 1 else card
+    paragraphs = (block.strip() for block in body.split("\n\n"))
+    lines = (" ".join(line for line in block.splitlines() if not line.startswith("#")) for block in paragraphs)
+    return next((line for line in lines if line), "")

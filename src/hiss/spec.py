@@ -16,11 +16,12 @@ class Spec:
     """Base of every configuration: a frozen dataclass whose instances are plain data.
 
     A *family* is a direct subclass (`class NoiseSchedule(Spec)`); its members give themselves a name
-    (`class Karras(NoiseSchedule, name="karras")`), are found by it, and write it under the key `name`.
+    (`class Karras(NoiseSchedule, name="karras")`), are found by it, and write it under the key that `tag` says.
     Fields may be bool, int, float, str, None, Literal, other specs, tuples and string-keyed mappings of these.
     """
 
     name: ClassVar[str | None] = None
+    tag: ClassVar[str] = "name"
     members: ClassVar[dict[str, type["Spec"]]] = {}
 
     def __init_subclass__(cls, name: str | None = None) -> None:
@@ -32,7 +33,7 @@ class Spec:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data: dicts, lists, strings, numbers, booleans and None."""
-        head = {} if self.name is None else {"name": self.name}
+        head = {} if self.name is None else {self.tag: self.name}
         return head | {field.name: _plain(getattr(self, field.name)) for field in _fields(type(self))}
 
     @classmethod
@@ -47,9 +48,9 @@ class Spec:
         data = dict(data)
         target: type[Spec] = cls
         if cls.members:
-            named = data.pop("name", cls.name)
+            named = data.pop(cls.tag, cls.name)
             if named not in cls.members:
-                raise unknown(f"name in {where}", named, cls.members)
+                raise unknown(f"{cls.tag} in {where}", named, cls.members)
             target = cls.members[named]
             if not issubclass(target, cls):
                 raise UsageError(f"{where}: {named!r} is no {cls.__name__}")

@@ -22,12 +22,14 @@ COMMANDS = [
     "models",
     "plot",
     "demo",
+    "serve",
     "data synth",
     "data stats",
     "data pack",
     "data mix",
     "evaluate denoise",
     "evaluate generation",
+    "evaluate text",
 ]
 
 
@@ -102,7 +104,7 @@ def test_what_is_to_be_installed_brings_the_package_that_was_missing() -> None:
     extras: dict[str, list[str]] = project["optional-dependencies"]
     for package, extra in EXTRAS.items():
         assert any(requirement.startswith(package) for requirement in extras[extra]), package
-    assert extras["all"] == ["hiss[evaluate,plot,train]"]
+    assert extras["all"] == ["hiss[evaluate,plot,serve,text,train]"]
 
 
 def test_help_does_not_wait_for_torch() -> None:

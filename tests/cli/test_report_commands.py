@@ -8,9 +8,9 @@ import torch
 from command_line import CARD, hiss, names, refused, tiny_model, tone
 
 from hiss.audio import Audio
-from hiss.cli.models import summary
 from hiss.cli.outputs import asked
 from hiss.pipeline import bundled
+from hiss.saved import summary
 
 
 @pytest.fixture(autouse=True)

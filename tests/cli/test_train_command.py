@@ -58,6 +58,38 @@ def test_an_interrupted_run_is_saved_and_ends_with_130() -> None:
     assert {"model", "state"} <= set(names(Path("runs/tiny")))
 
 
+STAGES = """
+data: {name: tones, examples: 8}
+trainer: {steps: 2, batch_size: 2}
+stages:
+  first:
+    kind: vocoder
+    model: {name: istft, channels: 4, blocks: 1, mel: {sample_rate: 8000, n_fft: 64, hop: 32, bins: 4, high: 4000}}
+    objective: {seconds: 0.1, segment: 0.05, periods: [2], windows: [64], width: 2}
+  second:
+    model:
+      sample_rate: 8000
+      seconds: 0.05
+      representation: {name: mel, vocoder: {from: first}}
+      network: {name: unet, channels: [8], factors: [], attention: [false], embedding: 8}
+"""
+
+
+def test_one_command_trains_all_stages_and_leaves_out_those_that_are_finished() -> None:
+    Path("stages.yaml").write_text(STAGES)
+    result = hiss("train", "stages.yaml", "--stage", "first", "--out", "run")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "run/first/model\n"
+    result = hiss("train", "stages.yaml", "--out", "run")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "run/second/model\n"
+    assert "stage first is finished" in result.stderr
+    assert "second: 2 steps, loss " in result.stderr
+    assert hiss("generate", "--model", "run/second/model", "-o", "x.wav").exit_code == 0
+    refused(hiss("train", "tiny.yaml", "--stage", "first"), 2, says="tiny.yaml has no stages")
+    refused(hiss("train", "stages.yaml", "--stage", "third"), 2, says="unknown stage 'third'")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -1,22 +1,32 @@
-"""Every registered representation is an (almost) invertible map of about unit variance."""
+"""Every registered representation is a map of about unit variance, invertible unless a vocoder takes part in it."""
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from hiss.autoencoder import Vae, VaeConfig
 from hiss.errors import HissError, UsageError
 from hiss.noise import seeded
-from hiss.representations import RepresentationConfig
+from hiss.representations import Representation, RepresentationConfig
+from hiss.representations.latent import LatentConfig
 from hiss.representations.mdct import MdctConfig
+from hiss.representations.mel import MelConfig
 from hiss.representations.ring import Ring
 from hiss.representations.stft import StftConfig
 from hiss.representations.waveform import WaveformConfig
 from hiss.signal.mdct import mdct
+from hiss.signal.mel import MelProfile
+from hiss.vocoders import Vocoder
+from hiss.vocoders.hifigan import HifiGanConfig
+from hiss.vocoders.istft import IstftConfig
 
-KINDS: dict[str, list[RepresentationConfig]] = {
+MEL = MelProfile(sample_rate=8000, n_fft=128, hop=40, bins=12, high=4000.0)
+VAE = VaeConfig(mel=MEL, channels=(8, 8, 16), blocks=1, latent=4, groups=4)
+EXACT: dict[str, list[RepresentationConfig]] = {
     "waveform": [WaveformConfig(), WaveformConfig(pre_emphasis=0.95)],
     "stft": [StftConfig(), StftConfig(window=62, hop=20, exponent=0.3), StftConfig(window=64, hop=16, exponent=1.0)],
     "mdct": [
@@ -26,14 +36,115 @@ KINDS: dict[str, list[RepresentationConfig]] = {
         MdctConfig(bins=1024, companding="none"),
     ],
 }
-CONFIGS = [config for configs in KINDS.values() for config in configs]
+LOSSY: dict[str, list[RepresentationConfig]] = {
+    "mel": [
+        MelConfig(vocoder=IstftConfig(mel=MEL, channels=8, blocks=1)),
+        MelConfig(vocoder=HifiGanConfig(mel=MEL, channels=8, rates=(8, 5), kernels=(16, 11))),
+    ],
+    "latent": [LatentConfig(vae=VAE, vocoder=IstftConfig(mel=MEL, channels=8, blocks=1))],
+}
+INVERTIBLE = [config for configs in EXACT.values() for config in configs]
+VOCODED = [config for configs in LOSSY.values() for config in configs]
+CONFIGS = [*INVERTIBLE, *VOCODED]
+
+
+def ready(config: RepresentationConfig, channels: int = 1) -> Representation:
+    """Returns a representation of audio at 8000 Hz whose parts take themselves for trained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        built = config.build(8000, channels)
+    for part in built.modules():
+        if isinstance(part, Vae | Vocoder):
+            part.trained.fill_(True)
+    return built
 
 
 def test_every_registered_representation_is_tested_here() -> None:
-    assert set(RepresentationConfig.members) == set(KINDS)
+    assert set(RepresentationConfig.members) == set(EXACT) | set(LOSSY)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", VOCODED)
+@pytest.mark.parametrize("samples", [1, 100, 4001])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_vocoder_gives_back_all_samples_of_every_channel(
+    config: RepresentationConfig, samples: int, channels: int
+) -> None:
+    representation = ready(config, channels)
+    encoded = representation.encode(torch.randn(2, channels, samples) / 4)
+    assert encoded.shape == (2, *representation.shape(samples))
+    assert encoded.shape[1] == representation.channels
+    assert encoded.ndim == 2 + representation.dims
+    decoded = representation.decode(encoded)
+    assert decoded.shape[:2] == (2, channels)
+    assert samples <= decoded.shape[2] < samples + 4 * MEL.hop
+    assert bool(decoded.isfinite().all())
+
+
+@pytest.mark.parametrize("config", VOCODED)
+def test_channels_do_not_hear_each_other(config: RepresentationConfig) -> None:
+    audio = torch.randn(2, 2, 400) / 4
+    both, one = ready(config, 2), ready(config)
+    one.load_state_dict(both.state_dict())
+    alone = torch.cat([one.encode(audio[:, channel, None]) for channel in range(2)], dim=1)
+    torch.testing.assert_close(both.encode(audio), alone)
+    made = torch.cat([one.decode(part) for part in alone.chunk(2, dim=1)], dim=1)
+    torch.testing.assert_close(both.decode(alone), made)
+
+
+@pytest.mark.parametrize("config", VOCODED)
+def test_what_was_trained_before_does_not_learn_any_more_and_travels_with_the_model(
+    config: RepresentationConfig,
+) -> None:
+    representation = ready(config)
+    assert not list(filter(lambda p: p.requires_grad, representation.parameters()))
+    assert {"vocoder.trained", "vocoder.mean"} <= set(representation.state_dict())
+    decoded = representation.decode(torch.zeros(1, *representation.shape(400)).requires_grad_())
+    assert decoded.requires_grad
+
+
+@pytest.mark.parametrize("config", VOCODED)
+def test_an_untrained_part_is_refused(config: RepresentationConfig) -> None:
+    with pytest.raises(HissError, match=r"the (vae|vocoder) of the representation is untrained.*from: FOLDER"):
+        config.build(8000, 1).fit([torch.randn(1, 1, 400)])
+    half = ready(config)
+    assert isinstance(half.vocoder, Vocoder)
+    half.vocoder.trained.fill_(False)
+    with pytest.raises(HissError, match="the vocoder of the representation is untrained"):
+        half.fit([torch.randn(1, 1, 400)])
+
+
+@pytest.mark.parametrize("config", VOCODED)
+def test_a_part_for_another_sample_rate_is_refused(config: RepresentationConfig) -> None:
+    with pytest.raises(UsageError, match="works at 8000 Hz, and the model has 16000 Hz; set the sample_rate"):
+        config.build(16_000, 1)
+
+
+def test_an_autoencoder_and_a_vocoder_that_know_different_spectra_are_refused() -> None:
+    other = IstftConfig(mel=replace(MEL, n_fft=256))
+    with pytest.raises(UsageError, match="different mel spectra: n_fft is 128 for one and 256 for the other"):
+        LatentConfig(vae=VAE, vocoder=other)
+
+
+def test_every_bin_of_a_mel_spectrum_has_zero_mean_and_all_have_one_scale() -> None:
+    representation = ready(LOSSY["mel"][0])
+    audio = music()[:, :1]
+    representation.fit(iter(audio.split(4)))
+    encoded = representation.encode(audio)
+    torch.testing.assert_close(encoded.mean(dim=(0, 1, 3)), torch.zeros(12), atol=1e-4, rtol=0)
+    change = MEL(audio).diff(dim=-1) / encoded.diff(dim=-1)
+    torch.testing.assert_close(change, change.mean().expand_as(change), atol=0, rtol=0.05)
+
+
+def test_every_channel_of_a_latent_has_zero_mean_and_unit_variance() -> None:
+    representation = ready(LOSSY["latent"][0])
+    audio = music()[:, :1]
+    representation.fit(iter(audio.split(4)))
+    encoded = representation.encode(audio)
+    torch.testing.assert_close(encoded.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(encoded.square().mean(dim=(0, 2, 3)), torch.ones(4), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("config", INVERTIBLE)
 @pytest.mark.parametrize("samples", [1, 2, 100, 16_001])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_decoding_undoes_encoding_at_any_length(config: RepresentationConfig, samples: int, channels: int) -> None:
@@ -48,7 +159,7 @@ def test_decoding_undoes_encoding_at_any_length(config: RepresentationConfig, sa
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_fitting_brings_the_whole_training_set_to_unit_variance(config: RepresentationConfig) -> None:
-    representation = config.build(8000, 1)
+    representation = ready(config)
     batches = [0.1 * torch.randn(4, 1, 2000), 0.3 * torch.randn(2, 1, 2000)]
     representation.fit(batches)
     encoded = torch.cat([representation.encode(batch).flatten() for batch in batches])
@@ -58,12 +169,12 @@ def test_fitting_brings_the_whole_training_set_to_unit_variance(config: Represen
 @pytest.mark.parametrize("config", CONFIGS)
 def test_fitting_to_silence_is_refused(config: RepresentationConfig) -> None:
     with pytest.raises(HissError, match="silent"):
-        config.build(8000, 1).fit([torch.zeros(1, 1, 100)])
+        ready(config).fit([torch.zeros(1, 1, 800)])
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_scale_travels_with_the_weights(config: RepresentationConfig) -> None:
-    fitted, fresh = config.build(8000, 1), config.build(8000, 1)
+    fitted, fresh = ready(config), config.build(8000, 1)
     fitted.fit([torch.randn(2, 1, 500) / 9])
     fresh.load_state_dict(fitted.state_dict())
     audio = torch.randn(1, 1, 300)
@@ -101,7 +212,7 @@ def test_a_gain_is_a_gain_in_a_compressed_spectrum_too() -> None:
     torch.testing.assert_close(representation.encode(16 * audio), 4 * representation.encode(audio))
 
 
-@pytest.mark.parametrize("config", KINDS["stft"])
+@pytest.mark.parametrize("config", EXACT["stft"])
 @pytest.mark.parametrize("piece", [1, 50, 1000])
 def test_a_spectrum_in_pieces_is_that_of_the_whole_and_delayed_as_stated(
     config: RepresentationConfig, piece: int
@@ -137,7 +248,7 @@ def music(count: int = 6) -> Tensor:
     return torch.stack([middle + 0.1 * side, middle - 0.1 * side], dim=1) * torch.logspace(-2, 0, count)[:, None, None]
 
 
-@pytest.mark.parametrize("config", KINDS["mdct"])
+@pytest.mark.parametrize("config", EXACT["mdct"])
 def test_every_bin_of_either_channel_comes_to_unit_variance(config: RepresentationConfig) -> None:
     representation = config.build(8000, 2)
     representation.fit(iter(music().split(4)))  # read only once
@@ -174,7 +285,7 @@ def test_mid_and_side_are_sum_and_difference_and_keep_the_energy() -> None:
     assert torch.equal(config.build(8000, 1).encode(mono), MdctConfig(companding="none").build(8000, 1).encode(mono))
 
 
-@pytest.mark.parametrize("config", KINDS["mdct"])
+@pytest.mark.parametrize("config", EXACT["mdct"])
 def test_silent_bins_stay_small_and_can_be_decoded(config: MdctConfig) -> None:
     tone = torch.sin(2 * math.pi * 440 / 8000 * torch.arange(8000)) * torch.hann_window(8000)
     low = tone.expand(2, 2, -1)  # nothing above, and no sides
@@ -212,7 +323,7 @@ def test_a_bin_that_sounds_only_in_frames_that_were_not_kept_is_still_finite(mon
     torch.testing.assert_close(representation.decode(encoded), audio, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("config", KINDS["mdct"])
+@pytest.mark.parametrize("config", EXACT["mdct"])
 def test_the_slopes_of_a_companded_spectrum_are_finite_in_silence(config: RepresentationConfig) -> None:
     representation = config.build(8000, 1)
     audio = torch.zeros(1, 1, 600, requires_grad=True)
@@ -263,7 +374,7 @@ def period(samples: int, channels: int = 1) -> Tensor:
     return 0.1 * torch.sin(2 * math.pi * turns * torch.arange(samples) / samples + phase).sum(dim=2)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", INVERTIBLE)
 @pytest.mark.parametrize("samples", [1000, 3072, 5001])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_period_encoded_as_a_ring_decodes_to_the_same_period(
@@ -277,7 +388,7 @@ def test_a_period_encoded_as_a_ring_decodes_to_the_same_period(
     torch.testing.assert_close(ring.decode(encoded), audio, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", INVERTIBLE)
 def test_a_ring_has_no_beginning(config: RepresentationConfig) -> None:
     representation = config.build(16_000, 1)
     audio = period(8 * representation.hop if representation.hop > 1 else 1000)
@@ -289,7 +400,17 @@ def test_a_ring_has_no_beginning(config: RepresentationConfig) -> None:
     torch.testing.assert_close(later, ring.decode(x).roll(3 * representation.hop, dims=-1), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("config", [one for one in CONFIGS if one != WaveformConfig(pre_emphasis=0.95)])
+@pytest.mark.parametrize("config", VOCODED)
+@pytest.mark.parametrize("samples", [1000, 5001])
+def test_a_vocoder_goes_round_a_ring_and_gives_back_all_samples(config: RepresentationConfig, samples: int) -> None:
+    ring = Ring(ready(config), samples)
+    encoded = ring.encode(period(samples))
+    assert encoded.shape[1:] == ring.shape(samples)
+    assert ring.decode(encoded).shape == (2, 1, samples)
+    assert ring.kept(torch.ones(samples)).shape == encoded.shape[-1:]
+
+
+@pytest.mark.parametrize("config", [one for one in INVERTIBLE if one != WaveformConfig(pre_emphasis=0.95)])
 @pytest.mark.parametrize("circle", [False, True])
 def test_what_is_kept_of_a_frame_does_not_depend_on_what_is_not_kept_of_the_samples(
     config: RepresentationConfig, circle: bool

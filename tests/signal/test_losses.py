@@ -12,6 +12,7 @@ from hiss.signal.losses import (
     CompressedSpectrum,
     LossConfig,
     MultiResolution,
+    Perceptual,
     Phase,
     SiSdr,
     SpectralNorm,
@@ -36,6 +37,7 @@ KINDS: dict[str, LossConfig] = {
     "phase": Phase(n_fft=64, hop=16),
     "spectrum": Spectrum(n_fft=64, hop=16),
     "waveform": Waveform(),
+    "perceptual": Perceptual(),
     "spectral_norm": SpectralNorm(),
     "time_derivative": TimeDerivative(),
 }

@@ -7,12 +7,23 @@ import pytest
 import torch
 
 from hiss.errors import UsageError
-from hiss.signal.mel import log_mel, mel_filters
+from hiss.signal.mel import MelProfile, log_mel, mel_filters
 
 
 def test_each_filter_has_unit_area_over_frequency() -> None:
     filters = mel_filters(16000, 4096, 40)
     torch.testing.assert_close(filters.sum(dim=1) * 16000 / 4096, torch.ones(40), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("rate", "n_fft", "bins", "low", "high"),
+    [(16000, 1024, 64, 0, 8000), (48000, 2048, 128, 0, 20000), (8000, 256, 40, 60, None), (22050, 1024, 12, 300, 900)],
+)
+def test_filters_equal_those_of_librosa(rate: int, n_fft: int, bins: int, low: float, high: float | None) -> None:
+    from librosa.filters import mel
+
+    theirs = mel(sr=rate, n_fft=n_fft, n_mels=bins, fmin=low, fmax=high)
+    np.testing.assert_allclose(mel_filters(rate, n_fft, bins, low, high).numpy(), theirs, atol=1e-8, rtol=1e-5)
 
 
 def test_filters_cover_only_the_frequencies_asked_for() -> None:
@@ -57,3 +68,40 @@ def test_filters_beyond_half_of_the_sample_rate_are_refused(low: float, high: fl
 def test_filters_between_the_bins_are_refused() -> None:
     with pytest.raises(UsageError, match="200 mel bins are too many for n_fft=256"):
         mel_filters(8000, 256, 200)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        MelProfile(),
+        MelProfile(sample_rate=48000, n_fft=2048, hop=480, bins=128, high=20000.0),
+        MelProfile(sample_rate=44100, n_fft=2048, hop=441, bins=80, low=40.0, high=16000.0),
+    ],
+)
+@pytest.mark.parametrize("samples", [1, 1600, 4000])
+def test_a_profile_has_one_frame_a_hop_centred_on_it(profile: MelProfile, samples: int) -> None:
+    import librosa
+
+    audio = torch.randn(2, samples, generator=torch.Generator().manual_seed(2))
+    frames = profile.frames(samples)
+    assert frames == math.ceil(samples / profile.hop)
+    ahead = profile.n_fft // 2 - profile.hop // 2
+    padded = torch.nn.functional.pad(audio, (ahead, frames * profile.hop - samples + profile.n_fft))
+    theirs = librosa.feature.melspectrogram(
+        y=padded.numpy(),
+        sr=profile.sample_rate,
+        n_fft=profile.n_fft,
+        hop_length=profile.hop,
+        n_mels=profile.bins,
+        fmin=profile.low,
+        fmax=profile.high,
+        power=1.0,
+        center=False,
+    )[..., :frames]
+    np.testing.assert_allclose(profile(audio).numpy(), np.log(np.maximum(theirs, 1e-5)), atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"n_fft": 1023}, {"hop": 513}, {"bins": 0}, {"high": 8001.0}, {"floor": 0.0}])
+def test_an_impossible_profile_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=r"mel (spectrum needs|bands lie)"):
+        MelProfile.from_dict(change)

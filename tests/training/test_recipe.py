@@ -18,7 +18,7 @@ from hiss.model import AudioDiffusionModel
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline
 from hiss.training import checkpoints
-from hiss.training.recipe import adopt, load_recipe, recipes, relocated, run_recipe
+from hiss.training.recipe import adopt, load_recipe, recipes, relocated, run_recipe, weights_of
 
 TINY: dict[str, Any] = {
     "description": "Tones, for a test.",
@@ -115,7 +115,7 @@ def test_a_run_starts_from_the_weights_of_another_model(tiny: Path, tmp_path: Pa
     grown = load_recipe(tiny, changes=[f"model.network.{change}" for change in deeper])
     with torch.random.fork_rng(devices=[]):
         model = AudioDiffusionModel(grown.model)
-    taken = adopt(model, tmp_path / "first" / "model")
+    taken = adopt(model, first.state_dict(), "first")
     own, theirs = model.state_dict(), first.state_dict()
     assert "representation.scale" in taken
     assert 0 < len(taken) < len(own)
@@ -133,7 +133,7 @@ def test_a_run_does_not_start_from_a_model_that_has_nothing_in_common(tiny: Path
     model = AudioDiffusionModel(other.model)
     model.representation = torch.nn.Identity()  # type: ignore[assignment]
     with pytest.raises(UsageError, match="no weight of the model tones fits"):
-        adopt(model, "tones")
+        adopt(model, weights_of("tones", "diffusion"), "tones")
 
 
 def test_a_resumed_recipe_ends_with_the_same_weights(tiny: Path, tmp_path: Path) -> None:

@@ -11,7 +11,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hiss.cli import data, demo, denoise, evaluate, evaluate_denoise, generate, models, plot, train
+from hiss.cli import (
+    data,
+    demo,
+    denoise,
+    evaluate,
+    evaluate_denoise,
+    evaluate_text,
+    generate,
+    models,
+    plot,
+    serve,
+    train,
+)
 from hiss.cli.extras import missing
 from hiss.cli.terminal import Terminal
 from hiss.errors import HissError, UsageError
@@ -90,9 +102,11 @@ app.command("denoise", epilog=denoise.EXAMPLE)(denoise.denoise)
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("models", epilog=models.EXAMPLE)(models.models)
 app.command("plot", epilog=plot.EXAMPLE)(plot.plot)
+app.command("serve", epilog=serve.EXAMPLE)(serve.serve)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(data.app, name="data")
 evaluate.app.command("denoise", epilog=evaluate_denoise.EXAMPLE)(evaluate_denoise.denoise)
+evaluate.app.command("text", epilog=evaluate_text.EXAMPLE)(evaluate_text.text)
 app.add_typer(evaluate.app, name="evaluate")
 
 

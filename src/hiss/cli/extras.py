@@ -6,6 +6,7 @@ from hiss.errors import HissError
 
 EXTRAS = {
     "accelerate": "train",
+    "fastapi": "serve",
     "librosa": "evaluate",
     "matplotlib": "plot",
     "onnxruntime": "metrics",
@@ -13,6 +14,9 @@ EXTRAS = {
     "pystoi": "metrics",
     "speechmos": "metrics",
     "tensorboard": "train",
+    "tokenizers": "text",
+    "transformers": "text",
+    "uvicorn": "serve",
     "webdataset": "train",
 }
 """The extra that brings a package."""

@@ -20,6 +20,7 @@ def models(
     screen = terminal(context)
 
     from hiss.pipeline import bundled, load
+    from hiss.saved import summary
 
     cards = {one: load(one).card for one in ([name] if name else bundled())}
     if as_json:
@@ -31,11 +32,3 @@ def models(
         for one, card in cards.items():
             table.add_row(one, summary(card))
         screen.show(table)
-
-
-def summary(card: str) -> str:
-    """Returns the first paragraph of a model card, on one line; headings and front matter are no paragraphs."""
-    body = card.split("---", 2)[2] if card.startswith("---") and card.count("---") > 1 else card
-    paragraphs = (block.strip() for block in body.split("\n\n"))
-    lines = (" ".join(line for line in block.splitlines() if not line.startswith("#")) for block in paragraphs)
-    return next((line for line in lines if line), "")

@@ -1,6 +1,8 @@
 """hiss train: a model from a recipe."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +27,14 @@ def train(
     data: Annotated[Path | None, typer.Option(help="Recordings to train on, in place of the recipe's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE by default.")] = None,
     init: Annotated[str | None, typer.Option(help="Bundled model or folder whose weights to start from.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Of a recipe with stages, train only this one.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it was left.")] = False,
     minutes: Annotated[float | None, typer.Option(help="Save and end after this time.")] = None,
 ) -> None:
     """Train a model as a recipe says.
+
+    A recipe may have stages, such as an autoencoder and what is built on it: they are trained one after the other, each
+    in a folder of its own in --out, and those that are finished are left out.
 
     Ctrl-C saves and ends; --resume continues exactly there.
     """
@@ -37,18 +43,40 @@ def train(
     check_writable(folder)
     need("accelerate", "tensorboard")
 
+    from hiss.errors import UsageError
+    from hiss.training.reading import Stages, read_recipe
     from hiss.training.recipe import load_recipe, run_recipe
+    from hiss.training.stages import run_stages
 
-    chosen = load_recipe(recipe, changes=changes or [])
-    with screen.bar(f"training {Path(recipe).stem}") as bar:
-        result = run_recipe(
-            chosen, data=data, out=folder, init=init, resume=resume, minutes=minutes, progress=TrainingBar(screen, bar)
+    @contextmanager
+    def watch(name: str) -> Iterator["TrainingBar"]:
+        with screen.bar(f"training {name}") as bar:
+            yield TrainingBar(screen, bar)
+
+    said = read_recipe(recipe, changes or [])
+    made = folder
+    if "stages" in said:
+        stages = Stages(said)
+        results = run_stages(
+            stages, out=folder, only=stage, data=data, init=init, resume=resume, minutes=minutes, watch=watch
         )
-    screen.say(f"{result.step} steps, loss {result.loss:.4g}")
-    if result.ended in STATUS:
+        made = folder / [*stages.names, *results][-1]
+    elif stage is not None:
+        raise UsageError(f"{recipe} has no stages; leave --stage {stage} out")
+    else:
+        chosen = load_recipe(recipe, changes=changes or [])
+        with watch(Path(recipe).stem) as progress:
+            result = run_recipe(
+                chosen, data=data, out=folder, init=init, resume=resume, minutes=minutes, progress=progress
+            )
+        results = {"": result}
+    for name, result in results.items():
+        screen.say(f"{name}: " * bool(name) + f"{result.step} steps, loss {result.loss:.4g}")
+    ended = [result.ended for result in results.values() if result.ended in STATUS]
+    if ended:
         screen.say("stopped on request, and saved; --resume continues exactly there")
-    screen.result(str(folder / "model"))
-    raise typer.Exit(STATUS.get(result.ended, 0))
+    screen.result(str(made / "model"))
+    raise typer.Exit(STATUS.get(ended[0], 0) if ended else 0)
 
 
 class TrainingBar:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hiss.spec import Spec
-from hiss.types import Condition, Prompt
+from hiss.types import Batch, Condition, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,14 @@ class Conditioner(nn.Module, ABC):
         """Returns the prompt with what it leaves open drawn at random, where the conditioner can; else unchanged."""
         del generator
         return prompt
+
+    def listen(self, batch: Batch, generator: torch.Generator | None) -> Sequence[Prompt]:
+        """Returns the prompts of a training batch, as the conditioner wants them: with their own clips, say."""
+        del generator
+        return batch.prompts
+
+    def check(self, prompt: Prompt) -> None:
+        """Warns of what the conditioner cannot make sense of in a user's prompt."""
 
 
 def merge(conditions: Sequence[Condition]) -> Condition:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hiss.errors import UsageError
+from hiss.signal.perceptual import perceptual_error
 from hiss.signal.stft import compress, stft
 from hiss.spec import Spec
 
@@ -135,6 +136,23 @@ class Waveform(LossConfig, name="waveform"):
 
     def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
         return absolute_error(estimate, target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perceptual(LossConfig, name="perceptual"):
+    """How many points a differentiable sketch of PESQ takes from its best score; see `perceptual_error`."""
+
+    on = "audio"
+    sample_rate: int = 16000
+    """Hz of the audio."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sample_rate < 8000:
+            raise UsageError(f"speech is heard at 8000 Hz or more, not at {self.sample_rate} Hz")
+
+    def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
+        return perceptual_error(estimate, target, sample_rate=self.sample_rate)
 
 
 @dataclass(frozen=True, kw_only=True)

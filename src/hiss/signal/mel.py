@@ -1,13 +1,16 @@
 """Mel filters and log-mel spectra: what most networks that listen are given."""
 
-import warnings
+import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hiss.errors import UsageError
 from hiss.signal.stft import stft
+from hiss.spec import Spec
 
 
 @lru_cache(maxsize=32)
@@ -29,14 +32,15 @@ def mel_filters(sample_rate: int, n_fft: int, bins: int, low: float = 0.0, high:
         UsageError: the filters do not fit between 0 Hz and half of the sample rate, or one of them is so narrow that
             no bin of the Fourier transform falls into it.
     """
-    from librosa.filters import mel
-
     high = sample_rate / 2 if high is None else high
     if not 0 <= low < high <= sample_rate / 2:
         raise UsageError(f"mel filters from {low} to {high} Hz do not fit into 0 to {sample_rate / 2} Hz")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # librosa warns of empty filters, which are an error here
-        filters = torch.from_numpy(mel(sr=sample_rate, n_fft=n_fft, n_mels=bins, fmin=low, fmax=high))
+    first, last = _mels(torch.tensor([low, high], dtype=torch.float64)).tolist()
+    corners = _hertz(torch.linspace(first, last, bins + 2, dtype=torch.float64))
+    hertz = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+    left, top, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
+    triangles = torch.minimum((hertz - left) / (top - left), (right - hertz) / (right - top)).clamp(min=0)
+    filters = (2 / (right - left) * triangles).float()
     if not bool((filters > 0).any(dim=1).all()):
         raise UsageError(f"{bins} mel bins are too many for n_fft={n_fft} at {sample_rate} Hz; take fewer")
     return filters
@@ -67,3 +71,73 @@ def log_mel(
     """
     filters = mel_filters(sample_rate, n_fft, bins, low, high).to(audio)
     return torch.log(torch.clamp(filters @ stft(audio, n_fft=n_fft, hop=hop).abs(), min=floor))
+
+
+@dataclass(frozen=True)
+class MelProfile(Spec):
+    """How sound becomes a log-mel spectrum: what a representation, an autoencoder and a vocoder must agree on.
+
+    The defaults are those of AudioLDM. For full band, for example: sample_rate 48000, n_fft 2048, hop 480, bins 128 and
+    high 20000.
+    """
+
+    sample_rate: int = 16_000
+    """Hz."""
+    n_fft: int = 1024
+    """Samples in a window, an even number."""
+    hop: int = 160
+    """Samples from one window to the next, at most half a window."""
+    bins: int = 64
+    """Mel bands."""
+    low: float = 0.0
+    """Hz, where the first band begins."""
+    high: float = 8000.0
+    """Hz, where the last band ends."""
+    floor: float = 1e-5
+    """The smallest magnitude that is told from silence."""
+
+    def __post_init__(self) -> None:
+        if self.n_fft < 4 or self.n_fft % 2 or not 1 <= self.hop <= self.n_fft // 2 or self.bins < 1:
+            raise UsageError(
+                "a mel spectrum needs an even n_fft of at least 4, a hop of at most half of it and a positive number "
+                f"of bins, not {self.n_fft}, {self.hop} and {self.bins}"
+            )
+        if not 0 <= self.low < self.high <= self.sample_rate / 2 or not self.floor > 0:
+            raise UsageError(
+                f"mel bands lie between 0 Hz and half of the sample rate, {self.sample_rate / 2} Hz, and have a "
+                f"positive floor; {self.low} to {self.high} Hz and {self.floor} do not"
+            )
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        """Returns the log-mel [..., bins, frames] of audio [..., samples], as `log_mel` does but for its frames.
+
+        There are ceil(samples / hop) of them, and frame k is centred on the middle of its own hop, sample
+        k * hop + hop // 2: so that a vocoder makes as many samples as it hears. Outside the recording there is silence.
+        """
+        # The window before the first frame is left out.
+        with torch.autocast(audio.device.type, enabled=False):
+            mel = log_mel(
+                functional.pad(audio.float(), (self.hop - self.hop // 2, 0)),
+                sample_rate=self.sample_rate,
+                n_fft=self.n_fft,
+                hop=self.hop,
+                bins=self.bins,
+                low=self.low,
+                high=self.high,
+                floor=self.floor,
+            )
+        return mel[..., 1 : self.frames(audio.shape[-1]) + 1]
+
+    def frames(self, samples: int) -> int:
+        """Returns how many frames that many samples have."""
+        return math.ceil(samples / self.hop)
+
+
+def _mels(hertz: Tensor) -> Tensor:
+    """Returns Slaney's mels: 3 for 200 Hz, in proportion up to 1000 Hz, then 27 for each factor of 6.4."""
+    return torch.where(hertz < 1000, 3 * hertz / 200, 15 + 27 * torch.log(hertz / 1000) / math.log(6.4))
+
+
+def _hertz(mels: Tensor) -> Tensor:
+    """Returns the inverse of `_mels`."""
+    return torch.where(mels < 15, 200 * mels / 3, 1000 * torch.exp((mels - 15) * (math.log(6.4) / 27)))

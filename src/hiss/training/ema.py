@@ -35,8 +35,12 @@ class PowerAverage:
     Source: Karras et al., 2024, equation 2: average += (1 - beta) (weights - average), beta = (1 - 1/t)^(gamma + 1).
     """
 
-    def __init__(self, module: nn.Module, lengths: Iterable[float]) -> None:
-        self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    def __init__(self, module: nn.Module, lengths: Iterable[float], *, without: nn.Module | None = None) -> None:
+        """Averages all that is trained in a module, but for the part `without`."""
+        left_out = set() if without is None else {id(parameter) for parameter in without.parameters()}
+        self._parameters = {
+            name: p for name, p in module.named_parameters() if p.requires_grad and id(p) not in left_out
+        }
         self._exponents = {length: exponent(length) for length in lengths}
         # One flat vector per length: a step is one operation, however many parameters there are.
         self.vectors = {length: self._flat() for length in self._exponents}

@@ -14,7 +14,11 @@ from hiss.errors import HissError, UsageError
 from hiss.networks import Network
 from hiss.noise import seeded
 from hiss.training.config import TrainerConfig
+from hiss.training.objective import AdversarialObjective
 from hiss.types import Batch
+
+MINIMISED = ("loss", "contest", "adversary")
+"""What of an objective is minimised; only an adversary adds the others to the loss."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Step:
     values: dict[str, float]
     """What the objective returned."""
     norm: float
-    """Of the gradient, before clipping."""
+    """Of the gradient, before clipping; with that of an adversary, which is clipped by itself."""
     leave: str | None
     """Why the run shall end, the same kind of reason in all processes: a signal ("another process", where that one
     got it), else "minutes"; None to go on."""
@@ -40,7 +44,9 @@ class Engine:
 
     def __init__(self, objective: nn.Module, config: TrainerConfig) -> None:
         self.objective, self.config = objective, config
-        self.accelerator = _accelerator(config.precision)
+        self.rival = objective if isinstance(objective, AdversarialObjective) else None
+        self.sides = _sides(objective)
+        self.accelerator = _accelerator(config.precision, contested=self.rival is not None)
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
@@ -59,6 +65,8 @@ class Engine:
         config, accelerator = self.config, self.accelerator
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate(index)
+        if self.rival is not None:
+            self.rival.plays = index >= self.rival.joins * config.steps
         sums: dict[str, Tensor] = {}
         for part in range(config.accumulate):
             batch = to_device(next(batches), self.device)
@@ -67,11 +75,14 @@ class Engine:
             last = part == config.accumulate - 1
             with torch.enable_grad() if last else accelerator.no_sync(self.module):
                 outputs = self.module(batch, seeded("noise", *keys))
-                accelerator.backward(outputs["loss"] / config.accumulate)
+                minimised = sum(outputs[name] for name in MINIMISED if name in outputs)
+                accelerator.backward(minimised / config.accumulate)
             for name, value in outputs.items():
                 share = value.detach().float() / config.accumulate
                 sums[name] = sums[name] + share if name in sums else share
-        norm = accelerator.clip_grad_norm_(self.objective.parameters(), config.clip or math.inf)
+        accelerator.unscale_gradients()
+        norms = [nn.utils.clip_grad_norm_(side, config.clip or math.inf) for side in self.sides]
+        norm = torch.stack(norms).norm()
         signalled = leave not in (None, "minutes")
         votes = torch.tensor([signalled, leave == "minutes"], device=norm.device, dtype=torch.float32)
         row = torch.cat([torch.stack([*sums.values(), norm.float()]), votes])
@@ -129,18 +140,30 @@ class _Wrapped(nn.Module):
         return outputs
 
 
-def _accelerator(precision: str) -> Any:
+def _sides(objective: nn.Module) -> list[list[nn.Parameter]]:
+    """Returns the parameters of an objective and, apart from them, those of its adversary, if it has one."""
+    adversary = objective.adversary if isinstance(objective, AdversarialObjective) else None
+    rivals = list(adversary.parameters()) if adversary is not None else []
+    apart = {id(parameter) for parameter in rivals}
+    return [[p for p in objective.parameters() if id(p) not in apart], *([rivals] if rivals else [])]
+
+
+def _accelerator(precision: str, *, contested: bool) -> Any:
     """Returns accelerate's view of the machine: the device, the processes and the precision."""
     try:
         from accelerate import Accelerator
-        from accelerate.utils import GradientAccumulationPlugin
+        from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
     except ImportError as error:
         raise HissError(f"training needs accelerate ({error}); install it with: pip install 'hiss[train]'") from error
     # Said explicitly, or an environment variable of `accelerate launch` would divide the loss once more.
     accumulation = GradientAccumulationPlugin(num_steps=1)
     # Started by torchrun on a machine without a GPU, accelerate would see single processes unless told to use the CPU.
     cpu = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()
-    accelerator = Accelerator(cpu=cpu, mixed_precision=precision, gradient_accumulation_plugin=accumulation)
+    # An adversary that has not joined yet has no gradients, which is no error.
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)] if contested else []
+    accelerator = Accelerator(
+        cpu=cpu, mixed_precision=precision, gradient_accumulation_plugin=accumulation, kwargs_handlers=handlers
+    )
     if precision == "fp16" and accelerator.device.type == "cpu":
         raise UsageError("trainer.precision fp16 needs a GPU; on a CPU use no or bf16")
     return accelerator

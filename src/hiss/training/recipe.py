@@ -2,16 +2,12 @@
 
 import dataclasses
 import logging
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from hiss.data import DataConfig
 from hiss.data.files import FileConfig
@@ -19,58 +15,35 @@ from hiss.data.folder import AudioFolder
 from hiss.data.mixtures import Mixtures
 from hiss.data.pairs import NOISY, Pairs
 from hiss.data.shards import Shards
-from hiss.errors import UsageError, unknown
-from hiss.model import AudioDiffusionModel, ModelConfig
-from hiss.pipeline import Pipeline, load
-from hiss.spec import Spec
+from hiss.errors import UsageError
+from hiss.pipeline import load
+from hiss.saved import read_part, write_model
 from hiss.training import checkpoints
-from hiss.training.config import TrainerConfig
-from hiss.training.demo import AudioDemo
-from hiss.training.objectives import DiffusionObjective
+from hiss.training.objective import Objective
+from hiss.training.objectives import Recipe
+from hiss.training.reading import Stages, read_part_config, read_recipe, recipes, to_recipe
 from hiss.training.trainer import Progress, Result, train
 
+__all__ = ["Recipe", "adopt", "card", "load_recipe", "recipes", "relocated", "run_recipe", "weights_of", "with_data"]
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Recipe(Spec):
-    """Everything that `hiss train` needs to know."""
-
-    data: DataConfig
-    model: ModelConfig
-    trainer: TrainerConfig = TrainerConfig()
-    validation: DataConfig | None = None
-    """Other data to judge by; without it, what `data` holds out."""
-    description: str = ""
-    """For the model card."""
-    prompts: tuple[str, ...] = ()
-    """Of the demos made every `trainer.demo_every` steps; without any, four sounds are made freely."""
-
-
-def recipes() -> list[str]:
-    """Returns the names of the bundled recipes."""
-    return sorted(path.stem for path in _shelf().glob("*.yaml"))
 
 
 def load_recipe(name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Recipe:
     """Returns a bundled recipe by name, or that of a YAML file, with `changes` such as `trainer.steps=100` applied.
 
-    Values are read as YAML; a part of a list is meant by its number, as in `model.conditioners.0.dropout=0.2`.
+    Values are read as YAML; a part of a list is meant by its number, as in `model.conditioners.0.dropout=0.2`. Of a
+    recipe with stages the last one is returned, as `Stages.recipe` returns it before the others were trained.
 
     Raises:
         UsageError: there is no such recipe, it is no valid YAML, or a key or value does not fit.
+        HissError: what it takes {from: a folder} is not there.
     """
-    path = Path(name_or_path)
-    if str(name_or_path) in recipes():
-        path = _shelf() / f"{name_or_path}.yaml"
-    elif not path.is_file():
-        raise unknown("recipe", str(name_or_path), [*recipes(), "the path of a YAML file"])
-    data = _parse(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(data, dict):
-        raise UsageError(f"{path} is no recipe: it must hold the keys data and model")
-    for change in changes:
-        _apply(data, change)
-    return Recipe.from_dict(data, where="recipe")
+    data = read_recipe(name_or_path, changes)
+    if "stages" in data:
+        stages = Stages(data)
+        return stages.recipe(stages.names[-1])
+    return to_recipe(data, read_part_config, where="recipe")
 
 
 def run_recipe(
@@ -104,13 +77,8 @@ def run_recipe(
         HissError: the data or `init` cannot be read.
     """
     folder = Path(out)
-    if data is not None:
-        moved = relocated(recipe.data, Path(data))
-        if isinstance(moved, Pairs) and moved.homeless:
-            moved = dataclasses.replace(moved, noisy=str(folder / NOISY))
-        recipe = dataclasses.replace(recipe, data=moved, validation=None)
-    config = recipe.model
-    clips = {"sample_rate": config.sample_rate, "channels": config.channels, "samples": config.samples}
+    recipe = with_data(recipe, data, folder)
+    clips = recipe.clips._asdict()
     examples = recipe.data.open(**clips, split="train")
     if skipped := examples.report.skipped:
         (name, reason), count = skipped[0], len(skipped)
@@ -123,17 +91,31 @@ def run_recipe(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.trainer.seed)
-        model = AudioDiffusionModel(config)
-    if not checkpoints.steps(folder / "state"):  # a resumed run has its scales, like its weights, in the state
-        known = set() if init is None else adopt(model, init)
-        if not known >= {f"representation.{name}" for name in model.representation.state_dict()}:
-            model.representation.fit(batch.audio for batch in examples.once(recipe.trainer.batch_size))
+        objective = recipe.objective_for(examples)
+    for place, source in recipe.parts.items():
+        take_part(objective, recipe, place, source)
+    if steps := checkpoints.steps(folder / "state"):  # a resumed run has its scales, like its weights, in the state
+        if recipe.parts:
+            tensors, _ = checkpoints.load(folder / "state", steps[-1])
+            state = {name.removeprefix("model/"): tensor for name, tensor in tensors.items()}
+            check_parts(objective, recipe, state, f"the run in {folder}")
+    else:
+        known = set(objective.measured) if "model" in recipe.parts else set()
+        if init is not None:
+            theirs = weights_of(init, str(recipe.name))
+            check_parts(objective, recipe, {f"model.{name}": tensor for name, tensor in theirs.items()}, str(init))
+            known = adopt(objective.model, theirs, init)
+        if not known >= set(objective.measured):
+            if torch.accelerator.is_available():  # what is encoded by a network is encoded there faster
+                objective.to(torch.accelerator.current_accelerator())
+            objective.fit(batch.audio for batch in examples.once(recipe.trainer.batch_size))
 
     def export(place: Path, objective: nn.Module) -> None:
-        Pipeline(model, card=card(recipe)).save_pretrained(place)
+        assert isinstance(objective, Objective)
+        write_model(objective.model, place, card=card(recipe))
 
     return train(
-        DiffusionObjective(model),
+        objective,
         recipe.trainer,
         examples,
         judged,
@@ -141,20 +123,55 @@ def run_recipe(
         resume=resume,
         minutes=minutes,
         progress=progress,
-        demo=AudioDemo(model, recipe.prompts, seed=recipe.trainer.seed) if recipe.trainer.demo_every else None,
+        demo=recipe.demo(objective) if recipe.trainer.demo_every else None,
         export=export,
     )
 
 
-def adopt(model: AudioDiffusionModel, source: str | Path) -> set[str]:
-    """Gives a model all weights of a bundled or saved one whose name and shape fit, and returns their names.
+def take_part(objective: Objective, recipe: Recipe, place: str, source: str) -> None:
+    """Gives a part of an objective the weights in a folder; `place` is that of its configuration in the recipe.
+
+    The tree of modules is that of configurations: what `model.representation.vae` says becomes the module of that name.
+    """
+    module = objective.get_submodule(_module(place))
+    module.load_state_dict(read_part(Path(source), _kind(recipe, place)).state_dict())
+
+
+def check_parts(objective: Objective, recipe: Recipe, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Makes sure that what was trained before is the same in `tensors`, those of an objective by name.
 
     Raises:
-        UsageError: there is no such model, or none of its weights fits.
-        HissError: it cannot be read.
+        UsageError: a part is another one, so that what was learned would not fit it.
+    """
+    for place, source in recipe.parts.items():
+        if place == "model":
+            continue
+        for name, tensor in objective.get_submodule(_module(place)).state_dict().items():
+            theirs = tensors.get(f"{_module(place)}.{name}")
+            if theirs is not None and (theirs.shape != tensor.shape or not torch.equal(theirs, tensor)):
+                raise UsageError(
+                    f"{what} has another {_kind(recipe, place)} than {source}; take that one, or train anew elsewhere"
+                )
+
+
+def weights_of(source: str | Path, kind: str) -> dict[str, Tensor]:
+    """Returns the weights, by name, of a bundled model or of a folder of that kind.
+
+    Raises:
+        UsageError: there is no such model.
+        HissError: it cannot be read, or is of another kind.
+    """
+    model = load(source).model if kind == "diffusion" else read_part(Path(source), kind)
+    return model.state_dict()
+
+
+def adopt(model: nn.Module, theirs: Mapping[str, Tensor], source: str | Path) -> set[str]:
+    """Gives a model all of the weights from a source whose name and shape fit, and returns their names.
+
+    Raises:
+        UsageError: none fits.
     """
     own = model.state_dict()
-    theirs = load(source).model.state_dict()
     fitting = {name: tensor for name, tensor in theirs.items() if name in own and own[name].shape == tensor.shape}
     if not fitting:
         raise UsageError(f"no weight of the model {source} fits that of the recipe")
@@ -166,8 +183,18 @@ def adopt(model: AudioDiffusionModel, source: str | Path) -> set[str]:
 def card(recipe: Recipe) -> str:
     """Returns a first model card: what the recipe says it is, and the recipe itself."""
     text = yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
-    description = recipe.description.strip() or "An audio diffusion model."
+    description = recipe.description.strip() or f"A model of the kind {recipe.name}."
     return f"{description}\n\nTrained by this recipe:\n\n```yaml\n{text}```\n"
+
+
+def with_data(recipe: Recipe, path: str | Path | None, folder: Path) -> Recipe:
+    """Returns a recipe with the recordings at `path`, if there is one, in place of its own, to be run in `folder`."""
+    if path is None:
+        return recipe
+    moved = relocated(recipe.data, Path(path))
+    if isinstance(moved, Pairs) and moved.homeless:
+        moved = dataclasses.replace(moved, noisy=str(folder / NOISY))
+    return dataclasses.replace(recipe, data=moved, validation=None)
 
 
 def relocated(data: DataConfig, path: Path) -> DataConfig:
@@ -187,44 +214,11 @@ def relocated(data: DataConfig, path: Path) -> DataConfig:
     return kind(**(kept | {"path": str(path), "validation": None}))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as everywhere else; YAML 1.1 asks for 1.0e-4."""
+def _module(place: str) -> str:
+    """Returns the name, in the objective, of the module whose configuration is at a place of the recipe."""
+    return place.removeprefix("objective.")
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where} is no valid YAML: {' '.join(str(error).split())}") from error
-
-
-def _apply(data: dict[str, Any], change: str) -> None:
-    """Changes one value of a nested mapping, `KEY.KEY=VALUE`; whether the keys exist is for `Recipe` to say."""
-    keys, sign, value = change.partition("=")
-    *parents, last = keys.strip().split(".")
-    if not sign or not all([*parents, last]):
-        raise UsageError(f"a change must be KEY=VALUE, such as trainer.steps=100, not {change!r}")
-    place: Any = data
-    for depth, key in enumerate([*parents, last]):
-        where = ".".join(["recipe", *parents[:depth]])
-        if isinstance(place, list):
-            if not key.isdigit() or int(key) >= len(place):
-                raise unknown(f"place in {where}", key, map(str, range(len(place))))
-        elif not isinstance(place, dict):
-            raise UsageError(f"{change}: {where} has no parts, it is {place!r}")
-        index = int(key) if isinstance(place, list) else key
-        if depth == len(parents):
-            place[index] = _parse(value, change)
-        elif isinstance(place, dict):
-            place = place.setdefault(key, {})
-        else:
-            place = place[int(key)]
-
-
-def _shelf() -> Path:
-    return Path(str(files("hiss"))) / "recipes"
+def _kind(recipe: Recipe, place: str) -> str:
+    """Returns the kind of what is needed at a place of the recipe."""
+    return str(recipe.name) if place == "model" else place.rpartition(".")[2]

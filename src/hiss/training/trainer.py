@@ -38,7 +38,7 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Best:
-    """The lowest validation loss so far."""
+    """The lowest validation loss so far; once an adversary plays the newest, since losses then say little."""
 
     step: int
     loss: float
@@ -84,7 +84,8 @@ def train(
     `objective(batch, generator)` returns tensors without dimensions by name; "loss" is minimised, the rest is logged.
     `folder` gets `state/` (to resume), `snapshots/`, `metrics.jsonl`, `tensorboard/`, and the models that `export`
     writes: `model/`, at each new lowest validation loss, and `last/`, at each save; without validation data `model/` is
-    the last. With `config.keep_best` there is also `best_model_YYYYMMDD_HHMMSS/`. Noise, dropout and data depend on
+    the last. An objective with an adversary has its newest model in both, and the adversary is in no average. With
+    `config.keep_best` there is also `best_model_YYYYMMDD_HHMMSS/`. Noise, dropout and data depend on
     (seed, step, process) alone, so a run that was killed and resumed ends with the same weights as one that was not;
     torch's global random state is left as it was found. Under `accelerate launch` or `torchrun` every process calls
     this function; `config.batch_size` is that of one process, and only the first one writes.
@@ -145,7 +146,8 @@ class _Run:
         self.engine, self.objective, self.config = engine, engine.objective, engine.config
         self.data, self.validation, self.folder, self.states = data, validation, folder, folder / "state"
         self.stopping, self.progress, self.demo, self.export = stopping, progress, demo, export
-        self.average = PowerAverage(self.objective, self.config.ema)
+        rival = engine.rival
+        self.average = PowerAverage(self.objective, self.config.ema, without=rival.adversary if rival else None)
         self.health = Health()
         self.best: Best | None = None
         self.step = 0
@@ -219,7 +221,7 @@ class _Run:
         raise HissError(f"training stopped at step {self.step}: {what}; {kept}; {remedy}")
 
     def validate(self) -> bool:
-        """Returns whether the validation loss of any average is the lowest so far; False without validation data."""
+        """Returns whether the model is the best so far, by the best of its averages; False without validation data."""
         if self.validation is None:
             return False
         begun = time.monotonic()
@@ -231,7 +233,9 @@ class _Run:
         length, loss = min(losses.items(), key=lambda item: math.inf if math.isnan(item[1]) else item[1])
         named = {f"validation/loss_ema_{length}": value for length, value in losses.items() if length is not None}
         self.journal.scalars(self.step, {"validation/loss": loss} | named)
-        if not math.isfinite(loss) or (self.best is not None and loss >= self.best.loss):
+        lowest = self.best is None or loss < self.best.loss
+        contested = self.engine.rival is not None and self.engine.rival.plays
+        if not math.isfinite(loss) or not (lowest or contested):
             return False
         self.best = Best(self.step, loss, length)
         self.lend(length, lambda: self.keep(loss))

@@ -1,0 +1,51 @@
+"""Audio diffusion models."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hiss.data import Dataset
+from hiss.model import AudioDiffusionModel, ModelConfig
+from hiss.training.demo import AudioDemo
+from hiss.training.objective import Objective
+from hiss.training.objectives.base import Clips, Recipe
+from hiss.training.trainer import Demo
+from hiss.types import Batch
+
+
+class DiffusionObjective(Objective):
+    """The weighted denoising error of an audio diffusion model."""
+
+    model: AudioDiffusionModel
+
+    def __init__(self, model: AudioDiffusionModel) -> None:
+        super().__init__(model)
+        self.measured = tuple(f"representation.{name}" for name in model.representation.state_dict())
+
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        return {"loss": self.model.compute_loss(batch, generator=generator)}
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        self.model.representation.fit(batches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionRecipe(Recipe, name="diffusion"):
+    """How a diffusion model is trained."""
+
+    model: ModelConfig
+    prompts: tuple[str, ...] = ()
+    """Of the demos made every `trainer.demo_every` steps; without any, four sounds are made freely."""
+
+    @property
+    def clips(self) -> Clips:
+        return Clips(self.model.sample_rate, self.model.channels, self.model.samples)
+
+    def objective_for(self, examples: Dataset) -> DiffusionObjective:
+        return DiffusionObjective(AudioDiffusionModel(self.model))
+
+    def demo(self, objective: Objective) -> Demo:
+        assert isinstance(objective, DiffusionObjective)
+        return AudioDemo(objective.model, self.prompts, seed=self.trainer.seed)

@@ -1,0 +1,58 @@
+"""What every vocoder is: sound from a log-mel spectrum."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hiss.signal.mel import MelProfile
+from hiss.signal.moments import moments
+from hiss.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderConfig(Spec, ABC):
+    """Family of vocoder configurations; a member lives in one file of this folder."""
+
+    mel: MelProfile = MelProfile()
+    """What the vocoder hears."""
+
+    @abstractmethod
+    def build(self) -> "Vocoder":
+        """Returns the vocoder with fresh weights."""
+
+
+class Vocoder(nn.Module, ABC):
+    """Makes sound of the log-mel that its profile made of a sound."""
+
+    config: VocoderConfig
+    trained: Tensor
+    """Whether the weights were learned, not only drawn."""
+    mean: Tensor
+    """[bins]; with `scale` it brings each mel band of the training set to zero mean and unit variance."""
+    scale: Tensor
+
+    def __init__(self, config: VocoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("mean", torch.zeros(config.mel.bins))
+        self.register_buffer("scale", torch.ones(config.mel.bins))
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Returns audio [..., samples] of a log-mel [..., bins, frames]; there are frames * hop samples."""
+        *batch, bins, frames = mel.shape
+        normal = (mel.reshape(-1, bins, frames).float() - self.mean[:, None]) / self.scale[:, None]
+        return self.synthesise(normal).reshape(*batch, frames * self.config.mel.hop)
+
+    @abstractmethod
+    def synthesise(self, mel: Tensor) -> Tensor:
+        """Returns audio [batch, frames * hop] of a log-mel [batch, bins, frames] of unit variance."""
+
+    def fit(self, mels: Iterable[Tensor]) -> None:
+        """Measures `mean` and `scale` over the log-mels [batch, bins, frames] of the whole training set."""
+        mean, std = moments(mels, over=(0, 2))
+        self.mean.copy_(mean)
+        self.scale.copy_(std.clamp(min=1e-3))

@@ -1,0 +1,1 @@
+"""The page and the HTTP interface: one process, one port, and nothing leaves the machine."""

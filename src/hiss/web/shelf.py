@@ -1,0 +1,98 @@
+"""The models that a server offers, and what each of them can do."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from hiss.conditioners.label import Label
+from hiss.conditioners.recording import Recording
+from hiss.conditioners.timing import Timing
+from hiss.denoise_folders import fitting_model
+from hiss.diffusion.sampling import SAMPLERS
+from hiss.errors import HissError, unknown
+from hiss.pipeline import Pipeline, bundled, load
+from hiss.saved import summary
+
+Task = Literal["generate", "denoise", "music"]
+
+_log = logging.getLogger("hiss.web")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is ready for work."""
+
+    name: str
+    source: str
+    """What `load` finds it by: the name of a bundled model, or a folder."""
+    pipeline: Pipeline
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        """What it is good for; music, too, if its card says so in the first paragraph."""
+        if self.pipeline.denoises:
+            return ["denoise"]
+        return ["generate", "music"] if "music" in summary(self.pipeline.card).lower() else ["generate"]
+
+    @cached_property
+    def facts(self) -> dict[str, object]:
+        """What there is to know of it before asking it for something."""
+        config = self.pipeline.model.config
+        told = [part for part in self.pipeline.model.conditioners if not isinstance(part, Label | Recording | Timing)]
+        return {
+            "name": self.name,
+            "tasks": self.tasks,
+            "summary": summary(self.pipeline.card),
+            "sample_rate": config.sample_rate,
+            "channels": config.channels,
+            "seconds": config.seconds,
+            "labels": self.pipeline.labels,
+            "text": bool(told),
+            "steps": config.sampling.steps,
+            "sampler": config.sampling.sampler,
+            "samplers": sorted(SAMPLERS),
+            "guidance": config.sampling.guidance,
+        }
+
+
+class Shelf:
+    """All models of a server, by name."""
+
+    def __init__(self, names: Sequence[str] = (), *, device: str | None = None) -> None:
+        """Loads models by name or folder; all that are bundled where none is named.
+
+        A bundled model that cannot be loaded, such as for lack of an extra, is left out with a word in the log.
+
+        Raises:
+            HissError: a model that was named cannot be loaded, or none is left.
+        """
+        self.models: dict[str, Model] = {}
+        for source in names or bundled():
+            try:
+                pipeline = load(source, device=device)
+            except (HissError, ImportError) as error:
+                if names:
+                    raise
+                _log.warning("the model %s is left out: %s", source, error)
+                continue
+            name = Path(source).resolve().name if Path(source).is_dir() and source not in bundled() else source
+            self.models[name] = Model(name, source, pipeline)
+        if not self.models:
+            raise HissError("there is no model to serve; name one with --model")
+
+    def of(self, name: str | None, task: Task, *, sample_rate: int = 0) -> Model:
+        """Returns a model for a task: that of the name, or one that fits recordings of so many Hz.
+
+        Raises:
+            UsageError: there is none, or it does something else.
+        """
+        able = [one for one, model in self.models.items() if task in model.tasks]
+        if name is None and len(able) > 1 and task == "denoise" and set(able) & set(bundled()):
+            name = fitting_model(sample_rate, able)
+        name = able[0] if name is None and able else name
+        if name not in able:
+            raise unknown(f"model that can {task}", name, able)
+        return self.models[name]

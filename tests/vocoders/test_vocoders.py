@@ -1,0 +1,169 @@
+"""Every registered vocoder makes as many samples as it hears, and learns; HiFi-GAN equals that of transformers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from hiss.errors import HissError, UsageError
+from hiss.noise import seeded
+from hiss.signal.mel import MelProfile
+from hiss.vocoders import Vocoder, VocoderConfig
+from hiss.vocoders.hifigan import HifiGanConfig
+from hiss.vocoders.istft import IstftConfig
+
+MEL = MelProfile(sample_rate=8000, n_fft=128, hop=40, bins=12, high=4000.0)
+SMALL = {"mel": MEL, "channels": 16, "rates": (5, 4, 2), "kernels": (16, 8, 4)}
+KINDS: dict[str, list[VocoderConfig]] = {
+    "hifigan": [
+        HifiGanConfig(**SMALL),  # type: ignore[arg-type]
+        HifiGanConfig(
+            mel=replace(MEL, hop=36),
+            channels=8,
+            rates=(6, 3, 2),
+            kernels=(11, 6, 5),
+            resblock=2,
+            resblock_kernels=(3, 5),
+            dilations=((1, 2), (2, 6)),
+        ),
+    ],
+    "istft": [
+        IstftConfig(mel=MEL, channels=16, blocks=2),
+        IstftConfig(mel=replace(MEL, hop=25), channels=8, blocks=1, kernel=3, window=100),
+    ],
+}
+CONFIGS = [config for configs in KINDS.values() for config in configs]
+
+
+def build(config: VocoderConfig) -> Vocoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return config.build()
+
+
+def chord(profile: MelProfile, samples: int = 1200) -> Tensor:
+    """Returns [2, samples] of two tones each, in noise."""
+    time = torch.arange(samples) / profile.sample_rate
+    tones = torch.sin(6.2832 * torch.tensor([[300.0], [450.0]]) * time) + torch.sin(6.2832 * 900 * time)
+    return 0.2 * tones + 0.01 * torch.randn(2, samples, generator=seeded("chord"))
+
+
+def test_every_registered_vocoder_is_tested_here() -> None:
+    assert set(VocoderConfig.members) == set(KINDS)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("samples", [1, 160, 1001])
+def test_a_vocoder_makes_all_samples_of_its_frames(config: VocoderConfig, samples: int) -> None:
+    vocoder, profile = build(config), config.mel
+    made = vocoder(profile(torch.randn(2, 3, samples, generator=seeded(samples))))
+    assert made.shape == (2, 3, profile.frames(samples) * profile.hop)
+    assert made.shape[-1] >= samples
+    assert bool(made.isfinite().all())
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_config_survives_the_round_trip_and_says_what_a_vocoder_hears(config: VocoderConfig) -> None:
+    assert VocoderConfig.from_dict(config.to_dict()) == config
+    assert config.to_dict()["mel"]["hop"] == config.mel.hop
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_vocoder_hears_each_band_at_zero_mean_and_unit_variance(config: VocoderConfig) -> None:
+    vocoder = build(config)
+    mel = config.mel(chord(config.mel))
+    vocoder.fit([mel[:1], mel[1:]])
+    normal = (mel - vocoder.mean[:, None]) / vocoder.scale[:, None]
+    torch.testing.assert_close(normal.mean(dim=(0, 2)), torch.zeros(config.mel.bins), atol=1e-4, rtol=0)
+    torch.testing.assert_close(normal.square().mean(dim=(0, 2)), torch.ones(config.mel.bins), atol=1e-3, rtol=0)
+    with pytest.raises(HissError, match="silent"):
+        vocoder.fit([config.mel(torch.zeros(1, 400))])
+    with pytest.raises(HissError, match="no training audio"):
+        vocoder.fit([])
+
+
+@pytest.mark.parametrize("config", [kinds[0] for kinds in KINDS.values()])
+def test_a_vocoder_learns_and_every_weight_gets_a_gradient(config: VocoderConfig) -> None:
+    vocoder, audio = build(config), chord(config.mel)
+    mel = config.mel(audio)
+    vocoder.fit([mel])
+    optimizer = torch.optim.AdamW(vocoder.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        optimizer.zero_grad()
+        loss = (config.mel(vocoder(mel)) - mel).abs().mean()
+        loss.backward()
+        assert all(p.grad is not None and bool((p.grad != 0).any()) for p in vocoder.parameters())
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_the_head_puts_a_frame_where_the_profile_centres_it() -> None:
+    # With the spectrum of a click in frame k, and silence elsewhere, sound comes around the middle of hop k.
+    config = KINDS["istft"][0]
+    vocoder = build(config)
+    frames, k = 21, 8
+
+    class Click(torch.nn.Module):
+        def forward(self, hidden: Tensor) -> Tensor:
+            magnitude = torch.full((1, frames + 2, 65), -30.0)
+            magnitude[:, k + 1] = 0.0
+            # A window that is centred begins half of its length before its centre.
+            phase = -torch.pi * torch.arange(65).expand_as(magnitude)
+            return torch.cat([magnitude, phase], dim=2)
+
+    vocoder.head = Click()
+    sound = vocoder(torch.zeros(1, MEL.bins, frames))[0]
+    assert int(sound.abs().argmax()) == k * MEL.hop + MEL.hop // 2
+
+
+def test_hifigan_equals_that_of_transformers() -> None:
+    from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        theirs = SpeechT5HifiGan(
+            SpeechT5HifiGanConfig(
+                model_in_dim=12,
+                sampling_rate=8000,
+                upsample_initial_channel=16,
+                upsample_rates=[5, 4, 2],
+                upsample_kernel_sizes=[16, 8, 4],
+                initializer_range=0.2,
+            )
+        )
+        theirs.mean.copy_(torch.randn(12))
+        theirs.scale.copy_(1 + torch.rand(12))
+    ours = build(HifiGanConfig(**SMALL))  # type: ignore[arg-type]
+    left_out = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert left_out.missing_keys == ["trained"]
+    assert not left_out.unexpected_keys
+    mel = torch.randn(2, 12, 15, generator=seeded("mel"))
+    with torch.no_grad():
+        expected = theirs(mel.transpose(1, 2))[:, : 15 * 40]
+        torch.testing.assert_close(ours(mel), expected, atol=1e-6, rtol=1e-5)
+    assert float(expected.std()) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"rates": (5, 4, 3)}, "multiply to the hop 40, not 60"),
+        ({"kernels": (16, 8)}, "one kernel for each rate"),
+        ({"kernels": (16, 8, 1)}, "shorter than their rates"),
+        ({"resblock_kernels": (3, 4, 5)}, "odd resblock_kernels"),
+        ({"resblock": 3}, "resblock 1 or 2"),
+        ({"channels": 20}, "halves its channels 3 times"),
+    ],
+)
+def test_an_impossible_hifigan_is_refused(change: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        HifiGanConfig(**(SMALL | change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("change", "says"), [({"kernel": 4}, "odd kernel"), ({"window": 78}, "two hops of 40")])
+def test_an_impossible_istft_is_refused(change: dict[str, int], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        replace(KINDS["istft"][0], **change)  # type: ignore[arg-type]
