@@ -4,7 +4,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 MADE := .venv/made
 PEERS := .venv/peers
-MODULES = $(subst /,.,$(patsubst src/%.py,%,$(subst /__init__,,$(shell find src/hiss -name '*.py' | sort))))
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
@@ -29,9 +28,9 @@ lint: $(MADE) ## check style, format and types
 bench: $(PEERS) ## time our network against its peers
 	$(BIN)/python benchmarks/networks.py
 
-docs: $(MADE) ## write the reference to site/
-	@# Every module is named, as pdoc leaves out those that __all__ does not list; it warns of those it meets twice.
-	@$(BIN)/python -W ignore -m pdoc --docformat google --output-directory site $(MODULES)
+docs: $(MADE) ## write the documentation to site/
+	@# An announcement of the theme, about another program.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # torch goes in first and alone: the build that is chosen then, such as a CPU build from a folder of wheels, stays.
 $(MADE): pyproject.toml constraints.txt

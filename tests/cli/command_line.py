@@ -8,12 +8,15 @@ import torch
 from typer.testing import CliRunner, Result
 
 from hiss.audio import Audio
+from hiss.clap import AudioTowerConfig, ClapConfig, TextTowerConfig, begin
 from hiss.cli import app
 from hiss.conditioners.label import LabelConfig
+from hiss.conditioners.text import TextConfig
 from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
 from hiss.networks.unet import UNetConfig
 from hiss.pipeline import Pipeline
 from hiss.representations.waveform import WaveformConfig
+from hiss.saved import write_model
 
 CARD = "# A model for tests\n\nMakes noise of 0.1 s at 8000 Hz.\n\n## Data\n\nNone.\n"
 
@@ -36,7 +39,8 @@ HISS = [sys.executable, "-c", "from hiss.cli import main; main()"]
 def hiss(*words: object) -> Result:
     """Runs the command line."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("default", message="the peak")
+        for expected in ("the peak", "this model has never read"):
+            warnings.filterwarnings("default", message=expected)
         return CliRunner().invoke(app, [str(word) for word in words], env={"HISS_DEBUG": None}, catch_exceptions=False)
 
 
@@ -54,6 +58,33 @@ def tiny_model(folder: Path) -> Path:
         torch.manual_seed(0)
         Pipeline(AudioDiffusionModel(config), card=CARD).save_pretrained(folder)
     return folder
+
+
+CLAP = ClapConfig(
+    audio=AudioTowerConfig(
+        sample_rate=8000, n_fft=512, hop=128, bins=32, image=32, patch=4, width=4, depths=(1, 1), heads=(1, 1)
+    ),
+    text=TextTowerConfig(width=8, layers=1, heads=1),
+    features=8,
+)
+
+
+def tiny_reader(folder: Path, *captions: str) -> Path:
+    """Writes a model of random weights that reads, into `folder/model`, and its CLAP into `folder/clap`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        clap = begin(CLAP, captions)
+        config = ModelConfig(
+            sample_rate=8000,
+            seconds=0.3,
+            representation=WaveformConfig(),
+            network=UNetConfig(channels=(8, 8), patch=16, factors=(2,), attention=(False, False), embedding=8),
+            conditioners=(TextConfig(clap=clap.config),),
+            sampling=SamplingConfig(steps=1),
+        )
+        Pipeline(AudioDiffusionModel(config)).save_pretrained(folder / "model")
+    write_model(clap, folder / "clap")
+    return folder / "model"
 
 
 def tone(path: Path) -> Path:

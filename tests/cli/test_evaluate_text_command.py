@@ -5,25 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import hiss, refused, tiny_model
+from command_line import hiss, refused, tiny_model, tiny_reader
 
 from hiss.audio import Audio
-from hiss.clap import AudioTowerConfig, ClapConfig, TextTowerConfig, begin
-from hiss.conditioners.text import TextConfig
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
-from hiss.networks.unet import UNetConfig
-from hiss.pipeline import Pipeline
-from hiss.representations.waveform import WaveformConfig
-from hiss.saved import write_model
 
 CAPTIONS = ("a slow low A, quietly", "a fast middle C, loudly", "a low A, loudly", "a slow middle C, quietly")
-CLAP = ClapConfig(
-    audio=AudioTowerConfig(
-        sample_rate=8000, n_fft=512, hop=128, bins=32, image=32, patch=4, width=4, depths=(1, 1), heads=(1, 1)
-    ),
-    text=TextTowerConfig(width=8, layers=1, heads=1),
-    features=8,
-)
 
 
 @pytest.fixture
@@ -54,18 +40,8 @@ def test_finished_sounds_are_compared_with_their_captions(tones: Path) -> None:
 
 
 def test_a_model_makes_what_is_judged_by_a_clap(tones: Path, tmp_path: Path) -> None:
-    clap = begin(CLAP, CAPTIONS).eval()
-    write_model(clap, tmp_path / "clap")
-    config = ModelConfig(
-        sample_rate=8000,
-        seconds=0.3,
-        representation=WaveformConfig(),
-        network=UNetConfig(channels=(8, 8), patch=16, factors=(2,), attention=(False, False), embedding=8),
-        conditioners=(TextConfig(clap=clap.config),),
-        sampling=SamplingConfig(steps=1),
-    )
-    Pipeline(AudioDiffusionModel(config)).save_pretrained(tmp_path / "model")
-    made = ("--model", tmp_path / "model", "--clap", tmp_path / "clap", "--embedding", "logmel")
+    model = tiny_reader(tmp_path, *CAPTIONS)
+    made = ("--model", model, "--clap", tmp_path / "clap", "--embedding", "logmel")
     result = hiss("evaluate", "text", "--reference", tones, *made, "--count", 2, "--seeds", 2, "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import hiss, names, refused, tiny_model, tone
+from command_line import hiss, names, refused, tiny_model, tiny_reader, tone
 
 from hiss.audio import Audio
 
@@ -194,3 +194,16 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(model: Path) ->
     refused(hiss("generate", "7", "-m", model, "-o", "taken/sub"), 1, says="cannot write in taken")
     refused(hiss("generate", "7", "-m", model, "-o", "/proc/hiss/x.wav"), 1, says="cannot write in /proc")
     assert Path("taken").read_text() == "a file"
+
+
+def test_a_model_that_reads_takes_a_sentence_and_tells_which_words_are_new(tmp_path: Path) -> None:
+    model = tiny_reader(tmp_path, "a low flute note", "a high flute note")
+    words = ("-m", model, "--seed", 0, "-o", tmp_path / "out")
+    known = hiss("generate", "A low flute note!", *words)
+    assert known.exit_code == 0, known.output
+    assert "warning" not in known.stderr
+    assert names(tmp_path / "out") == ["a-low-flute-note-0.wav"]
+    for prompt, says in (("a low flut", "never read 'flut' (it knows 'flute')"), ("🎸", "never read '🎸'"), ("", None)):
+        result = hiss("generate", prompt, *words)
+        assert result.exit_code == 0, result.output
+        assert says is None or says in result.stderr

@@ -1,6 +1,7 @@
 """The program as a whole: help, version, exit status, interruption, and no traceback unless it is asked for."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ COMMANDS = [
     "plot",
     "demo",
     "serve",
+    "doctor",
     "data synth",
     "data stats",
     "data pack",
@@ -105,6 +107,16 @@ def test_what_is_to_be_installed_brings_the_package_that_was_missing() -> None:
     for package, extra in EXTRAS.items():
         assert any(requirement.startswith(package) for requirement in extras[extra]), package
     assert extras["all"] == ["hiss[evaluate,plot,serve,text,train]"]
+
+
+def test_no_colour_is_printed_where_the_environment_forbids_it() -> None:
+    def colours(**said: str) -> list[str]:
+        environment = os.environ | {"FORCE_COLOR": "1"} | said
+        done = subprocess.run([*HISS, "--help"], capture_output=True, text=True, check=True, env=environment)
+        return re.findall(r"\x1b\[[\d;]*3\dm", done.stdout)
+
+    assert colours()
+    assert not colours(NO_COLOR="1")
 
 
 def test_help_does_not_wait_for_torch() -> None:

@@ -15,6 +15,7 @@ from hiss.cli import (
     data,
     demo,
     denoise,
+    doctor,
     evaluate,
     evaluate_denoise,
     evaluate_text,
@@ -104,6 +105,7 @@ app.command("models", epilog=models.EXAMPLE)(models.models)
 app.command("plot", epilog=plot.EXAMPLE)(plot.plot)
 app.command("serve", epilog=serve.EXAMPLE)(serve.serve)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.add_typer(data.app, name="data")
 evaluate.app.command("denoise", epilog=evaluate_denoise.EXAMPLE)(evaluate_denoise.denoise)
 evaluate.app.command("text", epilog=evaluate_text.EXAMPLE)(evaluate_text.text)

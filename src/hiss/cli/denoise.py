@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hiss.cli.completion import complete_model
 from hiss.cli.outputs import check_writable
 from hiss.cli.terminal import Terminal, terminal
 from hiss.errors import HissError, UsageError
@@ -28,7 +29,13 @@ def denoise(
         list[Path] | None, typer.Argument(metavar="INPUT...", help="Files, or folders with all in them.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A bundled model or a folder; what fits the rate by default.")
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A bundled model or a folder; what fits the rate by default.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps; the model's own choice, 1, by default.")] = None,
     keep_db: Annotated[
@@ -92,8 +99,8 @@ def denoise(
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         device = f"cuda:{local}"
     way = Way(model, device, steps, keep_db)
-    cores = max(1, _cores() // _number("LOCAL_WORLD_SIZE", 1))
-    workers = 1 if on_gpu else min(jobs, len(pending)) if jobs else worthwhile(pending, cores=cores)
+    own = max(1, cores() // _number("LOCAL_WORLD_SIZE", 1))
+    workers = 1 if on_gpu else min(jobs, len(pending)) if jobs else worthwhile(pending, cores=own)
     outcomes = _denoised(screen, pending, way, workers=workers, together=_TOGETHER if on_gpu else 1)
     _report(screen, outcomes, skipped=[job for job in mine if job not in pending], as_json=as_json)
 
@@ -146,7 +153,7 @@ def _report(screen: Terminal, outcomes: "Sequence[Outcome]", *, skipped: "Sequen
         raise HissError(f"{len(failed)} of {len(outcomes)} recordings failed, as listed above; all others are done")
 
 
-def _cores() -> int:
+def cores() -> int:
     """Returns how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

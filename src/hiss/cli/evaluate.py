@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from hiss.cli.completion import complete_model
 from hiss.cli.extras import need
 from hiss.cli.outputs import asked
 from hiss.cli.terminal import Terminal, terminal
@@ -38,7 +39,10 @@ def generation(
     context: typer.Context,
     reference: Annotated[str, typer.Option(help="Real recordings the model never saw: a folder, or tar shards.")],
     generated: Annotated[str | None, typer.Option(help="Folder of sounds that hiss generate wrote.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Make the sounds now, with this model.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Make the sounds now, with this model.", autocompletion=complete_model),
+    ] = None,
     count: Annotated[
         int | None, typer.Option("--count", "-n", help="Of --model: sounds of each class, 50 by default.")
     ] = None,

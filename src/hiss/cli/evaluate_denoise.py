@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from hiss.cli.completion import complete_model
 from hiss.cli.outputs import check_writable
 from hiss.cli.terminal import terminal
 from hiss.errors import UsageError
@@ -23,7 +24,9 @@ def denoise(
     context: typer.Context,
     clean: Annotated[Path, typer.Option(help="Folder of clean speech.")],
     noisy: Annotated[Path, typer.Option(help="Folder of the same with noise: NAME or noisy_NAME.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="A bundled model or a folder.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A bundled model or a folder.", autocompletion=complete_model)
+    ],
     steps: Annotated[str | None, typer.Option(help="Steps to compare, such as 1,2,4.")] = None,
     measure: Annotated[
         list[str] | None, typer.Option(help="pesq, stoi, distances, dnsmos, levels or bands; repeat; all by default.")

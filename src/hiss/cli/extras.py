@@ -9,6 +9,7 @@ EXTRAS = {
     "fastapi": "serve",
     "librosa": "evaluate",
     "matplotlib": "plot",
+    "onnx": "onnx",
     "onnxruntime": "metrics",
     "pesq": "metrics",
     "pystoi": "metrics",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hiss.cli.completion import complete_model
 from hiss.cli.extras import need
 from hiss.cli.outputs import check_writable, slug, sound_files
 from hiss.cli.terminal import terminal
@@ -22,8 +23,11 @@ LEVELS: "tuple[Level, ...]" = ("peak", "rms", "lufs", "none")
 
 def generate(
     context: typer.Context,
-    prompt: Annotated[str | None, typer.Argument(help="What to generate, such as '7' or '7 theo'.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="A name from hiss models, or a folder.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="What to generate: '7 theo', or a sentence.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="A name from hiss models, or a folder.", autocompletion=complete_model),
+    ] = None,
     length: Annotated[float | None, typer.Option(help="Seconds; the model's own length by default.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many sounds.")] = 1,
     steps: Annotated[int | None, typer.Option(help="Sampling steps: more is slower and often better.")] = None,

@@ -6,6 +6,7 @@ import typer
 from rich.markdown import Markdown
 from rich.table import Table
 
+from hiss.cli.completion import complete_model
 from hiss.cli.terminal import terminal
 
 EXAMPLE = "Example: hiss models digits"
@@ -13,7 +14,10 @@ EXAMPLE = "Example: hiss models digits"
 
 def models(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Print the model card of this model or folder.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Print the model card of this model or folder.", autocompletion=complete_model),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """List the bundled models, or print the card of one."""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hiss.cli.completion import complete_model, complete_recipe
 from hiss.cli.extras import need
 from hiss.cli.outputs import check_writable
 from hiss.cli.terminal import Bar, Terminal, terminal
@@ -20,13 +21,18 @@ STATUS = {"SIGINT": 130, "SIGTERM": 143}
 
 def train(
     context: typer.Context,
-    recipe: Annotated[str, typer.Argument(help="Name of a bundled recipe, or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a bundled recipe, or a YAML file.", autocompletion=complete_recipe)
+    ],
     changes: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values to change in the recipe.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Recordings to train on, in place of the recipe's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE by default.")] = None,
-    init: Annotated[str | None, typer.Option(help="Bundled model or folder whose weights to start from.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Bundled model or folder whose weights to start from.", autocompletion=complete_model),
+    ] = None,
     stage: Annotated[str | None, typer.Option(help="Of a recipe with stages, train only this one.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it was left.")] = False,
     minutes: Annotated[float | None, typer.Option(help="Save and end after this time.")] = None,

@@ -74,6 +74,11 @@ def digits(clips: Sequence[Audio]) -> Heard:
     return judged(Judge.from_pretrained("digits"))(clips)
 
 
+def sounds(clips: Sequence[Audio]) -> Heard:
+    """Returns what the judge of instruments that comes with the package makes of `clips`."""
+    return judged(Judge.from_pretrained("sounds"))(clips)
+
+
 def logmel(clips: Sequence[Audio]) -> Heard:
     """Returns statistics of log-mel bands [clips, 192]: an embedding without weights, for any kind of sound.
 
@@ -115,7 +120,13 @@ def tonal(clips: Sequence[Audio]) -> Heard:
     return Heard(torch.stack(rows))
 
 
-EMBEDDINGS: dict[str, Embedding] = {"digits": digits, "logmel": logmel, "music": music, "tonal": tonal}
+EMBEDDINGS: dict[str, Embedding] = {
+    "digits": digits,
+    "logmel": logmel,
+    "music": music,
+    "sounds": sounds,
+    "tonal": tonal,
+}
 """By name; a further embedding is a function and a line here."""
 
 EXCERPTS = {"music": 3.0, "tonal": 3.0}
