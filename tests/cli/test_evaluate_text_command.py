@@ -30,9 +30,10 @@ def test_finished_sounds_are_compared_with_their_captions(tones: Path) -> None:
     words = ("evaluate", "text", "--reference", tones, "--generated", tones, "--embedding", "logmel")
     table = hiss(*words)
     assert table.exit_code == 0, table.output
-    assert table.stdout.split()[:3] == ["generated", "real", "swapped"]
+    assert table.stdout.split()[:3] == ["generated", "real", "shuffled"]
     first = [line.split()[0] for line in table.stdout.splitlines() if line.strip()]
     assert {"pitch", "tempo", "loudness", "FAD", "KAD", "kind", "loudly", "quietly"} <= set(first)
+    assert max(map(len, table.stdout.splitlines())) <= 80
     report = json.loads(hiss(*words, "--json").stdout)
     assert report["figures"]["pitch"] == {"generated": 1, "real": 1, "shuffled": report["figures"]["pitch"]["shuffled"]}
     assert report["figures"]["loudness"]["generated"] == 1

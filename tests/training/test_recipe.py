@@ -185,3 +185,9 @@ def test_a_compiled_run_loses_as_much_as_a_plain_one(tiny: Path, tmp_path: Path)
         losses.append([row[key] for row in rows for key in ("train/loss", "validation/loss") if key in row])
     assert len(losses[0]) == 8
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_the_precision_no_is_a_word_and_true_is_none() -> None:
+    recipe = load_recipe("tones", changes=["trainer.precision=no", "trainer.compile=true"])
+    assert recipe.trainer.precision == "no"
+    assert recipe.trainer.compile is True

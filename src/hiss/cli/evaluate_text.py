@@ -102,7 +102,7 @@ def _captioned(clip: "Clip", classes: "Classes", by: str) -> "Captioned":
 
 
 def _figures(report: "TextReport") -> Table:
-    table = Table("", "generated", "real", "swapped", box=None, pad_edge=False)
+    table = Table("", "generated", "real", "shuffled", box=None, pad_edge=False)
     table.add_row("recordings", *(str(report.generation.clips[sort]) for sort in ("generated", "reference")))
     for name, figure in report.figures.items():
         table.add_row(name, *(_shown(name, value) for value in (figure.generated, figure.real, figure.shuffled)))
@@ -116,7 +116,7 @@ def _figures(report: "TextReport") -> Table:
 
 
 def _kinds(report: "TextReport") -> Table:
-    """Returns a row for each kind of prompt: generated / real."""
+    """Returns a row for each kind of prompt: generated/real, shares in percent."""
     names = list(dict.fromkeys(name for figures in report.by_kind.values() for name in figures))
     table = Table("kind", *names, box=None, pad_edge=False)
     for kind, figures in report.by_kind.items():
@@ -132,22 +132,25 @@ def _notes(report: "TextReport") -> Table:
     """Returns what each column and row means, in a line each."""
     table = Table.grid("", "", padding=(0, 2))
     table.add_row()
-    table.add_row("real", "real recordings with their own captions: how far a figure can be trusted")
-    table.add_row("swapped", "the sounds with each other's captions: what chance reaches")
+    table.add_row("real", "real recordings with their captions: how far to trust a figure")
+    table.add_row("shuffled", "sounds with each other's captions: what chance reaches")
+    if report.by_kind:
+        table.add_row("kind", "of prompt: generated/real, shares in percent")
     if "clap" in report.figures:
         table.add_row("clap", "likeness of sound and caption to the CLAP, from -1 to 1")
     for question in report.generation.accuracy:
         table.add_row(question, "share that the judge hears as it was meant")
     table.add_row("pitch", "share in which the named notes are heard")
-    table.add_row("tempo, loudness", "share of pairs that are ordered as their captions; 50 % is chance")
-    table.add_row("FAD, KAD", "distance to the real recordings; in their column, that of other real ones")
+    table.add_row("tempo, loudness", "share of pairs ordered as their captions: 50 % is chance")
+    table.add_row("FAD, KAD", "distance to the real recordings; real: that of other real ones")
     if report.diversity is not None:
-        table.add_row("diversity", "of one caption's sounds, as a share of that of different captions")
+        table.add_row("diversity", "of one caption's sounds, over that of different captions")
     return table
 
 
 def _pair(name: str, figure: "Figure") -> str:
-    return f"{_shown(name, figure.generated)} / {_shown(name, figure.real) or '-'}"
+    one, other = (_shown(name, value).rstrip("%") or "-" for value in (figure.generated, figure.real))
+    return f"{one}/{other}"
 
 
 def _shown(name: str, value: float | None) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -112,8 +113,9 @@ def plays(notes: Sequence[int], among: int, heard: Tensor) -> bool:
 
 
 def onset_rate(audio: Audio) -> float:
-    """Returns how many notes or strokes begin in a second: peaks of the spectral flux.
+    """Returns how many notes or strokes begin in a second: 1 / the median time from one to the next.
 
+    They are peaks of the spectral flux. Where there are fewer than two, it is their number over the whole length.
     Source: Dixon 2006, "Onset detection revisited", section 2.1.
     """
     from scipy.signal import find_peaks
@@ -124,15 +126,17 @@ def onset_rate(audio: Audio) -> float:
     mel = log_mel(
         functional.pad(samples / samples.abs().max(), (1024, 0)),  # what begins at once begins, too
         sample_rate=16000,
-        n_fft=512,
+        n_fft=1024,
         hop=round(16000 * FRAME),
         bins=40,
         low=60,
-        floor=1e-2,
+        floor=0.03,
     )
     flux = functional.pad(mel.diff(dim=-1).clamp(min=0).mean(dim=0), (1, 1))
     peaks, _ = find_peaks(flux.numpy(), prominence=max(0.03, 0.2 * float(flux.max())), distance=round(0.05 / FRAME))
-    return len(peaks) / audio.seconds
+    if len(peaks) < 2:
+        return len(peaks) / audio.seconds
+    return 1 / (FRAME * float(np.median(np.diff(peaks))))
 
 
 def concordance(order: Sequence[int | None], values: Sequence[float]) -> float | None:
