@@ -76,7 +76,7 @@ def windows(denoise: DenoiseWindows, size: int, *, overlap: int, rows: int = 8, 
     def whole(x: Tensor, sigma: Tensor) -> Tensor:
         batch, length = x.shape[0], x.shape[-1]
         width = min(size, length)
-        starts = _starts(length, width, min(overlap, width - 1), loop=loop)
+        starts = window_starts(length, width, min(overlap, width - 1), loop=loop)
         index = (starts[:, None] + torch.arange(width)) % length
         bump = torch.sin(math.pi * (torch.arange(width) + 0.5) / width) ** 2
         total = torch.zeros(length).index_add_(0, index.flatten(), bump.repeat(len(starts)))
@@ -106,8 +106,11 @@ def cut(x: Tensor, items: Tensor, starts: Tensor, size: int) -> Tensor:
     return torch.stack([x[item].index_select(-1, (start.to(x.device) + span) % x.shape[-1]) for item, start in pairs])
 
 
-def _starts(length: int, size: int, overlap: int, *, loop: bool) -> Tensor:
-    """Returns where windows begin, evenly spread [windows]."""
+def window_starts(length: int, size: int, overlap: int, *, loop: bool) -> Tensor:
+    """Returns where the windows of `windows` begin [windows] on an axis of that length: evenly spread.
+
+    `size` is at most the length, and `overlap` below it.
+    """
     hop = size - overlap
     if loop:
         count = max(2, math.ceil(length / hop))  # even a window as long as the circle has an edge to be covered

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -96,8 +96,12 @@ def logmel(clips: Sequence[Audio]) -> Heard:
 
 
 def music(clips: Sequence[Audio]) -> Heard:
-    """Returns what the judge of instruments, pitches and ensembles that comes with the package makes of `clips`."""
-    return judged(Judge.from_pretrained("music"))(clips)
+    """Returns what the judge of instruments, pitches and ensembles that comes with the package makes of `clips`.
+
+    Embeddings have a length of 1: how sure the judge is of itself says little, and it differs much from clip to clip.
+    """
+    found = judged(Judge.from_pretrained("music"))(clips)
+    return replace(found, embeddings=functional.normalize(found.embeddings, dim=-1))
 
 
 def tonal(clips: Sequence[Audio]) -> Heard:
