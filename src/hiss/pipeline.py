@@ -13,7 +13,6 @@ from hiss.audio import Audio
 from hiss.conditioners import Conditioner
 from hiss.conditioners.label import Label
 from hiss.conditioners.recording import Recording
-from hiss.conditioners.text import Text
 from hiss.denoising import BLOCK, DenoisingStream
 from hiss.errors import UsageError, unknown
 from hiss.generation import check, edit_asked, overall, samples_asked
@@ -243,7 +242,7 @@ class Pipeline:
     @property
     def reads(self) -> bool:
         """Whether the model reads text, so that a prompt may be any sentence."""
-        return any(isinstance(part, Text) for part in self.model.conditioners)
+        return any(isinstance(part, Conditioner) and part.reads for part in self.model.conditioners)
 
     @property
     def denoises(self) -> bool:
