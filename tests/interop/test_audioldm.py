@@ -121,7 +121,9 @@ def made(pipeline: Any, start: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unit(sigma: Tensor) -> Tensor:
-    return (1 + sigma**2).rsqrt()
+    """Returns what brings x = clean + sigma * noise to unit variance."""
+    scale: Tensor = (1 + sigma**2).rsqrt()
+    return scale
 
 
 @pytest.fixture(scope="module")

@@ -110,9 +110,10 @@ def tokenizer_from(text: str) -> "tokenizers.Tokenizer":
     """
     package = _package()
     try:
-        return package.Tokenizer.from_str(text)
+        tokenizer: tokenizers.Tokenizer = package.Tokenizer.from_str(text)
     except Exception as error:  # tokenizers raises nothing more specific
         raise HissError(f"the tokenizer is damaged: {error}") from error
+    return tokenizer
 
 
 def words(text: str) -> list[str]:
