@@ -13,13 +13,13 @@ from hiss.audio import Audio
 from hiss.conditioners import Conditioner
 from hiss.conditioners.label import Label
 from hiss.conditioners.recording import Recording
-from hiss.conditioners.text import Text
 from hiss.denoising import BLOCK, DenoisingStream
 from hiss.errors import UsageError, unknown
 from hiss.generation import check, edit_asked, overall, samples_asked
+from hiss.lora import Lora
 from hiss.model import AudioDiffusionModel
 from hiss.noise import seeded
-from hiss.saved import read_model, write_model
+from hiss.saved import read_model, read_part, write_model
 from hiss.signal.resampling import resample_period
 from hiss.types import Prompt, Watch
 
@@ -69,6 +69,20 @@ class Pipeline:
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes config.json, model.safetensors and, where there is one, the card as README.md, whole or not at all."""
         write_model(self.model, Path(folder), card=self.card)
+
+    def adapt(self, folder: str | Path) -> "Pipeline":
+        """Returns this pipeline with the LoRA in a folder, which a training with `lora` made, merged into its weights.
+
+        Raises:
+            HissError: the folder holds no LoRA, or it is damaged.
+            UsageError: it was made for another network.
+        """
+        lora = read_part(Path(folder), "lora")
+        assert isinstance(lora, Lora)
+        network = self.model.denoiser.network
+        lora.attach(network)
+        lora.merge(network)
+        return self
 
     def half(self) -> "Pipeline":
         """Returns this pipeline with its weights rounded to half precision, to be saved in half the space."""
@@ -243,7 +257,7 @@ class Pipeline:
     @property
     def reads(self) -> bool:
         """Whether the model reads text, so that a prompt may be any sentence."""
-        return any(isinstance(part, Text) for part in self.model.conditioners)
+        return any(isinstance(part, Conditioner) and part.reads for part in self.model.conditioners)
 
     @property
     def denoises(self) -> bool:

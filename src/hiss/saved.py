@@ -16,6 +16,7 @@ from hiss.audio import replacing
 from hiss.autoencoder import Vae, VaeConfig
 from hiss.clap import Clap, ClapConfig
 from hiss.errors import HissError, UsageError
+from hiss.lora import Lora, LoraConfig
 from hiss.model import AudioDiffusionModel, ModelConfig
 from hiss.spec import Spec
 from hiss.vocoders import VocoderConfig
@@ -36,9 +37,10 @@ KINDS: Mapping[str, Kind] = {
     "diffusion": Kind(ModelConfig, AudioDiffusionModel),
     "vae": Kind(VaeConfig, Vae),
     "clap": Kind(ClapConfig, Clap),
+    "lora": Kind(LoraConfig, Lora),
     "vocoder": Kind(VocoderConfig, lambda config: cast(nn.Module, config.build())),
 }
-"""Complete models, and the parts that are trained before them. A folder that does not say its kind is the first."""
+"""Complete models, parts that are trained before them, and adapters of them. A folder without a kind is the first."""
 
 
 def write_model(model: nn.Module, folder: Path, *, card: str = "") -> None:

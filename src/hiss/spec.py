@@ -11,6 +11,9 @@ from typing import Any, ClassVar, Literal, Self, Union
 
 from hiss.errors import UsageError, unknown
 
+Options = Mapping[str, bool | int | float | str | tuple[bool | int | float | str | None, ...] | None]
+"""Arguments for a class of another library, as a field of a spec."""
+
 
 class Spec:
     """Base of every configuration: a frozen dataclass whose instances are plain data.

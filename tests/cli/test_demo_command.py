@@ -27,7 +27,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     (shelf / "tones.yaml").write_text(RECIPE)
     tiny_model(shelf / "digits")
     tiny_denoiser().save_pretrained(shelf / "denoise-16k")
-    monkeypatch.setattr("hiss.training.recipe._shelf", lambda: shelf)
+    monkeypatch.setattr("hiss.training.reading._shelf", lambda: shelf)
     monkeypatch.setattr("hiss.pipeline._shelf", lambda: shelf)
     return shelf
 

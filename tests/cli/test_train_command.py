@@ -112,3 +112,16 @@ def test_data_that_is_not_there_and_folders_that_cannot_be_written_are_failures(
     refused(hiss("train", "tiny.yaml", "--data", "nowhere"), 1, says="nowhere")
     refused(hiss("train", "tiny.yaml", "--out", "tiny.yaml/run"), 1, says="cannot write in tiny.yaml")
     assert names(Path()) == ["tiny.yaml"]
+
+
+def test_adapters_are_trained_beside_a_model_and_used_with_it() -> None:
+    assert hiss("train", "tiny.yaml", "--out", "base").exit_code == 0
+    words = ("train", "tiny.yaml", "trainer.learning_rate=0.1", "--lora", 2, "--out", "lora")
+    refused(hiss(*words), 2, says="name that model as the one to start from, --init")
+    assert hiss(*words, "--init", "base/model").stdout == "lora/model\n"
+    generate = ("generate", "--model", "base/model", "--seed", 1, "--normalize", "none")
+    assert hiss(*generate, "-o", "plain.wav").exit_code == 0
+    assert hiss(*generate, "--lora", "lora/model", "-o", "adapted.wav").exit_code == 0
+    assert not Audio.load("plain.wav").samples.equal(Audio.load("adapted.wav").samples)
+    refused(hiss(*generate, "--lora", "base/model"), 1, says="where one of the kind lora is needed")
+    refused(hiss("train", "sounds", "--lora", 2), 2, says="name the one that --lora is for, --stage")

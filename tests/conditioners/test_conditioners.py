@@ -2,10 +2,15 @@
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from hiss.clap import AudioTowerConfig, ClapConfig, TextTowerConfig
 from hiss.conditioners import ConditionerConfig, merge, stack
+from hiss.conditioners.clap_text import ClapTextConfig
 from hiss.conditioners.label import LabelConfig
 from hiss.conditioners.recording import RecordingConfig
 from hiss.conditioners.text import TextConfig
@@ -20,11 +25,25 @@ CLAP = ClapConfig(
     features=8,
 )
 DIGIT = LabelConfig(field="digit", classes=("0", "1", "2"), features=8)
+
+
+def reader() -> ClapTextConfig:
+    """Returns a text encoder that knows three words and marks where a text begins."""
+    tokenizer = Tokenizer(WordLevel({"<s>": 0, "a": 1, "<pad>": 2, "flute": 3, "drum": 4}, unk_token="<s>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    options = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    return ClapTextConfig(
+        tokenizer=tokenizer.to_str(), options=options | {"vocab_size": 5, "pad_token_id": 2, "projection_dim": 6}
+    )
+
+
 KINDS: dict[str, tuple[ConditionerConfig, Prompt, Prompt]] = {
     "label": (DIGIT, Prompt(labels={"digit": "1"}), Prompt(labels={"digit": "2"})),
     "timing": (TimingConfig(features=8), Prompt(start=1.0, total=9.0), Prompt(start=5.0, total=9.0)),
     "text as a vector": (TextConfig(clap=CLAP, tokens=False), Prompt(text="a flute"), Prompt(text="a drum")),
     "text as tokens": (TextConfig(clap=CLAP, vector=False), Prompt(text="a flute"), Prompt(text="a drum")),
+    "text as CLAP reads it": (reader(), Prompt(text="a flute"), Prompt(text="a drum")),
     "recording": (RecordingConfig(), Prompt(recording=torch.ones(1, 9)), Prompt(recording=-torch.ones(1, 7))),
 }
 

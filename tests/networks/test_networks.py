@@ -8,6 +8,7 @@ from hiss.errors import UsageError
 from hiss.networks import Network, NetworkConfig, Ports
 from hiss.networks.bands import BandsConfig
 from hiss.networks.conv import ConvConfig
+from hiss.networks.diffusers_unet import DiffusersUNet, DiffusersUNetConfig
 from hiss.networks.diffwave import DiffWaveConfig
 from hiss.networks.layers import Attention, fold, unfold
 from hiss.networks.unet import UNetConfig
@@ -17,10 +18,21 @@ SMALL: dict[str, NetworkConfig] = {
     "unet": UNetConfig(channels=(16, 32), patch=4, factors=(2,), attention=(False, True), embedding=32),
     "diffwave": DiffWaveConfig(channels=8, layers=4, cycle=2, embedding=16),
     "conv": ConvConfig(channels=(8, 16), strides=(2, 3), embedding=16, skips=True, matched=True),
+    "diffusers_unet": DiffusersUNetConfig(
+        options={
+            "block_out_channels": (8, 16),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "layers_per_block": 1,
+            "norm_num_groups": 4,
+            "attention_head_dim": 2,
+            "class_embeddings_concat": True,
+        }
+    ),
     "bands": BandsConfig(bands=((4, 2), (2, 4)), width=8, channels=16, blocks=1, taps=2, embedding=16),
 }
-BINS = {"bands": 17}
-"""Networks on complex spectra, and the bins that they are built for here."""
+BINS = {"bands": 17, "diffusers_unet": 16}
+"""Networks on spectra, and the bins that they are built for here."""
 
 
 def ports(config: NetworkConfig, *, channels: int = 1, vector: int = 0, signal: int = 0) -> Ports:
@@ -141,3 +153,21 @@ def test_a_unet_says_which_numbers_do_not_fit() -> None:
 def test_diffwave_refuses_two_dimensions() -> None:
     with pytest.raises(UsageError, match="take unet"):
         SMALL["diffwave"].build(Ports(channels=1, dims=2))
+
+
+def test_the_unet_of_diffusers_is_told_the_step_of_a_level_and_says_what_does_not_fit() -> None:
+    config = SMALL["diffusers_unet"]
+    network = config.build(Ports(channels=1, dims=2))
+    assert isinstance(network, DiffusersUNet)
+    steps = torch.tensor([0.0, 1.0, 499.5, 998.0, 999.0])
+    levels = network.config.schedule.sigma(steps.double() / 999).log().float()
+    torch.testing.assert_close(network.step(levels / 4), steps, atol=0.01, rtol=0)
+    assert network.step(torch.tensor([-9.0, 9.0])).tolist() == [0, 999]
+    with pytest.raises(UsageError, match="take unet for 1"):
+        config.build(Ports(channels=1))
+    with pytest.raises(UsageError, match=r"unknown option of diffusers_unet 'layers'"):
+        DiffusersUNetConfig(options={"layers": 1}).build(Ports(channels=1, dims=2))
+    with pytest.raises(UsageError, match="can make no U-Net of these options"):
+        DiffusersUNetConfig(options={"down_block_types": ("DownBlock2D",)}).build(Ports(channels=1, dims=2))
+    with pytest.raises(UsageError, match="decide on in_channels"):
+        DiffusersUNetConfig(options={"in_channels": 1})

@@ -191,3 +191,26 @@ def test_the_precision_no_is_a_word_and_true_is_none() -> None:
     recipe = load_recipe("tones", changes=["trainer.precision=no", "trainer.compile=true"])
     assert recipe.trainer.precision == "no"
     assert recipe.trainer.compile is True
+
+
+def test_a_lora_learns_on_a_model_that_stays_as_it_is_and_resumes_exactly(tiny: Path, tmp_path: Path) -> None:
+    run_recipe(load_recipe(tiny, changes=["trainer.steps=2"]), out=tmp_path / "base")
+    base, adapters = tmp_path / "base" / "model", tmp_path / "whole" / "model"
+    changes = ["lora.rank=2", "trainer.learning_rate=0.01", "trainer.decay=constant"]
+    run_recipe(load_recipe(tiny, changes=changes), out=tmp_path / "whole", init=base)
+    run_recipe(load_recipe(tiny, changes=[*changes, "trainer.steps=3"]), out=tmp_path / "parts", init=base)
+    run_recipe(load_recipe(tiny, changes=changes), out=tmp_path / "parts", resume=True)
+    whole, parts = (checkpoints.load(tmp_path / name / "state", 6)[0] for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+    pipeline = Pipeline.from_pretrained(base)
+    weights = {name.replace("parametrizations.weight.original", "weight"): whole[name] for name in whole}
+    for name, tensor in pipeline.model.state_dict().items():
+        assert torch.equal(weights[f"model/model.{name}"], tensor)
+    plain = pipeline.generate(steps=2, seed=1).samples
+    assert not torch.equal(pipeline.adapt(adapters).generate(steps=2, seed=1).samples, plain)
+
+
+def test_a_lora_needs_a_trained_model(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name that model as the one to start from"):
+        run_recipe(load_recipe(tiny, changes=["lora.rank=2"]), out=tmp_path / "run")

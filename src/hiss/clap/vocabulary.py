@@ -102,6 +102,20 @@ def learn(captions: Iterable[str], *, size: int, lowercase: bool = True) -> Voca
     return Vocabulary(tuple(" ".join(pair) for pair in merges), tuple(known), lowercase)
 
 
+def tokenizer_from(text: str) -> "tokenizers.Tokenizer":
+    """Returns the tokenizer that the package tokenizers wrote as JSON.
+
+    Raises:
+        HissError: the package is missing, or the text is damaged.
+    """
+    package = _package()
+    try:
+        tokenizer: tokenizers.Tokenizer = package.Tokenizer.from_str(text)
+    except Exception as error:  # tokenizers raises nothing more specific
+        raise HissError(f"the tokenizer is damaged: {error}") from error
+    return tokenizer
+
+
 def words(text: str) -> list[str]:
     """Returns the words of a text in small letters, without the signs around them; an emoji is a word, too."""
     parts = unicodedata.normalize("NFKC", text).lower().split()

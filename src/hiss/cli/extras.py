@@ -6,6 +6,7 @@ from hiss.errors import HissError
 
 EXTRAS = {
     "accelerate": "train",
+    "diffusers": "diffusers",
     "fastapi": "serve",
     "librosa": "evaluate",
     "matplotlib": "plot",

@@ -28,6 +28,7 @@ def generate(
         str | None,
         typer.Option("--model", "-m", help="A name from hiss models, or a folder.", autocompletion=complete_model),
     ] = None,
+    lora: Annotated[Path | None, typer.Option(help="Folder of a LoRA, which hiss train --lora made.")] = None,
     length: Annotated[float | None, typer.Option(help="Seconds; the model's own length by default.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many sounds.")] = 1,
     steps: Annotated[int | None, typer.Option(help="Sampling steps: more is slower and often better.")] = None,
@@ -81,6 +82,8 @@ def generate(
         screen.say(f"seed {seed}")
     recordings = [None if path is None else Audio.load(path) for path in (init, continue_from, inpaint)]
     pipeline = load(model, device=device)
+    if lora is not None:
+        pipeline.adapt(lora)
     with screen.bar("generating") as bar:
         sounds = pipeline.generate(
             prompt,

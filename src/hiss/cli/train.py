@@ -33,6 +33,9 @@ def train(
         str | None,
         typer.Option(help="Bundled model or folder whose weights to start from.", autocompletion=complete_model),
     ] = None,
+    lora: Annotated[
+        int | None, typer.Option(metavar="RANK", help="Train only adapters of that rank, of the model in --init.")
+    ] = None,
     stage: Annotated[str | None, typer.Option(help="Of a recipe with stages, train only this one.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it was left.")] = False,
     minutes: Annotated[float | None, typer.Option(help="Save and end after this time.")] = None,
@@ -59,7 +62,13 @@ def train(
         with screen.bar(f"training {name}") as bar:
             yield TrainingBar(screen, bar)
 
-    said = read_recipe(recipe, changes or [])
+    changes = changes or []
+    said = read_recipe(recipe, changes)
+    if lora is not None:
+        if "stages" in said and stage is None:
+            raise UsageError(f"{recipe} has stages; name the one that --lora is for, --stage")
+        changes = [*changes, f"stages.{stage}.lora.rank={lora}" if "stages" in said else f"lora.rank={lora}"]
+        said = read_recipe(recipe, changes)
     made = folder
     if "stages" in said:
         stages = Stages(said)
@@ -70,7 +79,7 @@ def train(
     elif stage is not None:
         raise UsageError(f"{recipe} has no stages; leave --stage {stage} out")
     else:
-        chosen = load_recipe(recipe, changes=changes or [])
+        chosen = load_recipe(recipe, changes=changes)
         with watch(Path(recipe).stem) as progress:
             result = run_recipe(
                 chosen, data=data, out=folder, init=init, resume=resume, minutes=minutes, progress=progress

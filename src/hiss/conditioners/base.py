@@ -33,6 +33,8 @@ class Conditioner(nn.Module, ABC):
     """Features of each token it gives; 0 for none."""
     signal: bool = False
     """Whether it gives a signal: audio [batch, channels, samples], which the model encodes as it does its own."""
+    reads: bool = False
+    """Whether it makes sense of `Prompt.text`, so that a prompt may be any sentence."""
 
     @abstractmethod
     def forward(self, prompts: Sequence[Prompt]) -> Condition:

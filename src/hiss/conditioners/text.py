@@ -51,6 +51,8 @@ class Text(Conditioner):
     Source: Liu et al. 2023, "AudioLDM: text-to-audio generation with latent diffusion models", section 3.1.
     """
 
+    reads = True
+
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config: TextConfig = config

@@ -154,8 +154,8 @@ def likeness(clips: Sequence[Audio], known: Sequence[Audio]) -> tuple[Tensor, Te
                 items = slice(place, place + _AT_ONCE)
                 ours = torch.fft.rfft(moved[items], n=points).conj().permute(2, 0, 1)
                 products = torch.fft.irfft((ours @ theirs).permute(1, 2, 0), n=points)[..., : longest - size + 1]
-                norm = moved[items].square().sum(dim=(1, 2)).sqrt()[:, None, None] * theirs_norm
-                highest, index = (products / norm.clamp(min=1e-6)).amax(dim=-1).max(dim=-1)
+                norm = moved[items].square().sum(dim=(1, 2)).clamp(min=1.0).sqrt()[:, None, None] * theirs_norm
+                highest, index = (products / norm).amax(dim=-1).max(dim=-1)
                 which[items] = torch.where(highest > best[items], first + index, which[items])
                 best[items] = torch.maximum(best[items], highest)
     return best, which

@@ -62,6 +62,8 @@ def run_recipe(
     without validation data the newest. Where noise has to be mixed into clean recordings that lie in `data` itself, the
     result is kept in `out/gl_audio`. Everything else in `out` is described at `train`.
 
+    With a `lora` in the recipe, it has only the adapters, for `Pipeline.adapt`; the model in `init` stays as it is.
+
     Args:
         recipe: what to train, on what.
         out: where everything is written.
@@ -78,6 +80,8 @@ def run_recipe(
     """
     folder = Path(out)
     recipe = with_data(recipe, data, folder)
+    if recipe.adapts and init is None and "model" not in recipe.parts and not checkpoints.steps(folder / "state"):
+        raise UsageError("a LoRA adapts a model that is trained; name that model as the one to start from, --init")
     clips = recipe.clips._asdict()
     examples = recipe.data.open(**clips, split="train")
     if skipped := examples.report.skipped:
@@ -110,9 +114,13 @@ def run_recipe(
                 objective.to(torch.accelerator.current_accelerator())
             objective.fit(batch.audio for batch in examples.once(recipe.trainer.batch_size))
 
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.trainer.seed)
+        made = recipe.adapted(objective)
+
     def export(place: Path, objective: nn.Module) -> None:
-        assert isinstance(objective, Objective)
-        write_model(objective.model, place, card=card(recipe))
+        del objective  # has the weights of what was made of it
+        write_model(made, place, card=card(recipe))
 
     return train(
         objective,

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from hiss.data import DataConfig, Dataset
 from hiss.spec import Spec
 from hiss.training.config import TrainerConfig
@@ -41,6 +43,11 @@ class Recipe(Spec, ABC):
     """As a stage: how much of the time that is given to all, in relation to the others."""
 
     @property
+    def adapts(self) -> bool:
+        """Whether it trains adapters of a model that is already trained."""
+        return False
+
+    @property
     @abstractmethod
     def clips(self) -> Clips:
         """What the examples are."""
@@ -48,6 +55,10 @@ class Recipe(Spec, ABC):
     @abstractmethod
     def objective_for(self, examples: Dataset) -> Objective:
         """Returns what is minimised, with fresh weights."""
+
+    def adapted(self, objective: Objective) -> nn.Module:
+        """Returns what of an objective is trained and saved, once the weights to start from are there."""
+        return objective.model
 
     def demo(self, objective: Objective) -> Demo | None:
         """Returns what is made every `trainer.demo_every` steps; None where there is nothing to be heard."""

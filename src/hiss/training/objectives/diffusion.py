@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hiss.data import Dataset
+from hiss.lora import LoraConfig, fresh
 from hiss.model import AudioDiffusionModel, ModelConfig
 from hiss.training.demo import AudioDemo
 from hiss.training.objective import Objective
@@ -38,6 +39,12 @@ class DiffusionRecipe(Recipe, name="diffusion"):
     model: ModelConfig
     prompts: tuple[str, ...] = ()
     """Of the demos made every `trainer.demo_every` steps; without any, four sounds are made freely."""
+    lora: LoraConfig | None = None
+    """Trains adapters of the network in place of the model, which then has weights to start from."""
+
+    @property
+    def adapts(self) -> bool:
+        return self.lora is not None
 
     @property
     def clips(self) -> Clips:
@@ -45,6 +52,13 @@ class DiffusionRecipe(Recipe, name="diffusion"):
 
     def objective_for(self, examples: Dataset) -> DiffusionObjective:
         return DiffusionObjective(AudioDiffusionModel(self.model))
+
+    def adapted(self, objective: Objective) -> nn.Module:
+        assert isinstance(objective, DiffusionObjective)
+        if self.lora is None:
+            return objective.model
+        objective.requires_grad_(False)
+        return fresh(self.lora, objective.model.denoiser.network)
 
     def demo(self, objective: Objective) -> Demo:
         assert isinstance(objective, DiffusionObjective)

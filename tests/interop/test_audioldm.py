@@ -1,0 +1,248 @@
+"""An AudioLDM that diffusers saved gives the same latents and the same sound here."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hiss.diffusion.sampling import SAMPLERS, ddim
+from hiss.errors import HissError, UsageError
+from hiss.interop.audioldm import PARTS, read_audioldm, read_scheduler
+from hiss.noise import seeded
+from hiss.pipeline import load
+from hiss.types import Prompt
+
+WORDS = ("a", "flute", "drum", "holds", "one", "note", "loud")
+PROMPT, NEGATIVE = "a flute holds one note", "a loud drum"
+FRAMES, STEPS, GUIDANCE = 8, 10, 2.5
+SAMPLES = FRAMES * 4 * 20
+
+
+def words_tokenizer(folder: Path) -> None:
+    """Writes a tokenizer of whole words in the form of RoBERTa's."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    marks = ("<s>", "<pad>", "</s>", "<unk>")
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate((*marks, *WORDS))}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), marks, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=12, **names).save_pretrained(folder)
+
+
+def theirs(folder: Path, **scheduler: Any) -> Any:
+    """Returns a small AudioLDM of diffusers with random weights, saved in a folder."""
+    import diffusers
+    import transformers
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = diffusers.UNet2DConditionModel(
+            sample_size=FRAMES,
+            in_channels=4,
+            out_channels=4,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            norm_num_groups=4,
+            attention_head_dim=2,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=(8, 16),
+            class_embed_type="simple_projection",
+            projection_class_embeddings_input_dim=12,
+            class_embeddings_concat=True,
+        )
+        vae = diffusers.AutoencoderKL(
+            in_channels=1,
+            out_channels=1,
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(8, 8, 16),
+            norm_num_groups=4,
+            latent_channels=4,
+            scaling_factor=0.9,
+        )
+        reader = transformers.ClapTextModelWithProjection(
+            transformers.ClapTextConfig(
+                vocab_size=4 + len(WORDS),
+                hidden_size=16,
+                intermediate_size=24,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=16,
+                projection_dim=12,
+                initializer_factor=30.0,
+            )
+        )
+        vocoder = transformers.SpeechT5HifiGan(
+            transformers.SpeechT5HifiGanConfig(
+                model_in_dim=16,
+                upsample_initial_channel=16,
+                upsample_rates=[5, 4],
+                upsample_kernel_sizes=[15, 8],
+                initializer_range=0.2,
+                normalize_before=False,
+            )
+        )
+    words_tokenizer(folder / "tokenizer")
+    usual = {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195, "clip_sample": False}
+    pipeline = diffusers.AudioLDMPipeline(
+        vae=vae.eval(),
+        text_encoder=reader.eval(),
+        tokenizer=transformers.AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=unet.eval(),
+        scheduler=diffusers.DDIMScheduler(**(usual | scheduler)),
+        vocoder=vocoder.eval(),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(folder)
+    return pipeline
+
+
+def made(pipeline: Any, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the latents [1, channels, bins, frames] and the sound [1, samples] that diffusers makes of noise."""
+    latents: list[Tensor] = []
+    sound = pipeline(
+        PROMPT,
+        negative_prompt=NEGATIVE,
+        audio_length_in_s=SAMPLES / 16000,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        latents=start.transpose(2, 3),
+        callback=lambda step, time, state: latents.append(state),
+        output_type="pt",
+    ).audios
+    return latents[-1].transpose(2, 3), sound
+
+
+def unit(sigma: Tensor) -> Tensor:
+    """Returns what brings x = clean + sigma * noise to unit variance."""
+    scale: Tensor = (1 + sigma**2).rsqrt()
+    return scale
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("audioldm")
+    theirs(place)
+    return place
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_the_schedule_of_diffusers_leads_to_the_same_latents_and_sound(tmp_path: Path) -> None:
+    # As in the released models: steps counted from the start, and a last level that is not quite zero.
+    pipeline = theirs(tmp_path, steps_offset=1, set_alpha_to_one=False)
+    model = read_audioldm(tmp_path).model
+    pipeline.scheduler.set_timesteps(STEPS)
+    alphabar = pipeline.scheduler.alphas_cumprod.double()
+    levels = (1 / torch.cat([alphabar[pipeline.scheduler.timesteps], alphabar[:1]]) - 1).sqrt().float()
+    noise = torch.randn(1, 4, 4, FRAMES, generator=seeded("latents"))
+    expected, heard = made(pipeline, noise)
+    with torch.no_grad():
+        wanted, _ = model.condition([Prompt(text=PROMPT)], SAMPLES)
+        unwanted, _ = model.condition([Prompt(text=NEGATIVE)], SAMPLES)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            with_prompt, without = model.denoiser(x, sigma, wanted), model.denoiser(x, sigma, unwanted)
+            return without + GUIDANCE * (with_prompt - without)
+
+        x = ddim(denoise, noise / unit(levels[0]), levels) * unit(levels[-1])
+        torch.testing.assert_close(x, expected, atol=1e-3, rtol=0)
+        torch.testing.assert_close(model.representation.decode(x)[0], heard, atol=1e-3, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_pipeline_makes_the_same_sound_from_the_same_noise(tmp_path: Path) -> None:
+    # With as many steps as there are betas both walk every level.
+    pipeline = theirs(tmp_path, num_train_timesteps=STEPS, beta_start=0.01, beta_end=0.8)
+    ours = read_audioldm(tmp_path)
+    highest = ours.model.config.sampling.schedule.grid(STEPS)[0]
+    noise = torch.randn(4, 4, FRAMES, generator=seeded(3, 0))[None]
+    _, heard = made(pipeline, noise * highest * unit(highest))
+    sound = ours.generate(
+        PROMPT,
+        negative=NEGATIVE,
+        length=SAMPLES / 16000,
+        steps=STEPS,
+        sampler="ddim",
+        guidance=GUIDANCE,
+        seed=3,
+    )
+    assert float(heard.std()) > 0.01
+    torch.testing.assert_close(sound.samples, heard, atol=1e-3, rtol=0)
+
+
+def test_it_can_be_saved_as_ours_and_loaded_again(folder: Path, tmp_path: Path) -> None:
+    first = read_audioldm(folder)
+    first.save_pretrained(tmp_path)
+    again = load(tmp_path)
+    assert again.reads
+    assert again.model.config == first.model.config
+    assert torch.equal(*(one.generate(PROMPT, steps=2, seed=0).samples for one in (first, again)))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_goes_with_it(sampler: str, folder: Path) -> None:
+    sound = read_audioldm(folder).generate(PROMPT, steps=3, sampler=sampler, seed=0)
+    assert sound.samples.shape == (1, SAMPLES)
+    assert bool(sound.samples.isfinite().all())
+
+
+def test_prompts_are_told_apart_and_long_ones_are_warned_of(folder: Path) -> None:
+    ours = read_audioldm(folder)
+    vector = ours.model.condition([Prompt(text=PROMPT), Prompt(text=NEGATIVE), Prompt()], SAMPLES)[0].vector
+    assert vector is not None
+    torch.testing.assert_close(vector.norm(dim=1), torch.ones(3))
+    assert float(torch.cdist(vector, vector).sort(dim=1).values[:, 1].min()) > 0.01
+    with pytest.warns(UserWarning, match="too long"):
+        ours.prompt("a flute " * 20)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_missing_part_is_named(part: str, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / part)
+    with pytest.raises(HissError, match=f"holds no AudioLDM: it lacks {part}/"):
+        read_audioldm(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("part", ["vae", "unet", "text_encoder", "vocoder"])
+def test_missing_weights_are_one_sentence(part: str, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    for weights in (tmp_path / "copy" / part).glob("*.safetensors"):
+        weights.unlink()
+    with pytest.raises(HissError, match=f"{part} holds no ") as raised:
+        read_audioldm(tmp_path / "copy")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_part_of_another_model_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "vae")
+    shutil.copytree(folder / "unet", tmp_path / "copy" / "vae")
+    with pytest.raises(HissError, match="vae"):
+        read_audioldm(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"beta_schedule": "squaredcos_cap_v2"}, "neither linear nor scaled_linear"),
+        ({"prediction_type": "sample"}, "prediction_type 'sample'"),
+    ],
+)
+def test_a_schedule_of_another_kind_is_refused(change: dict[str, str], says: str, tmp_path: Path) -> None:
+    path = tmp_path / "scheduler_config.json"
+    path.write_text(json.dumps(change))
+    with pytest.raises(UsageError, match=says):
+        read_scheduler(path)
+    path.write_text(json.dumps({"beta_schedule": "linear", "prediction_type": "v_prediction"}))
+    assert read_scheduler(path)[1] == "v"
+    path.write_text("{")
+    with pytest.raises(HissError, match="damaged"):
+        read_scheduler(path)
