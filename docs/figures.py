@@ -72,10 +72,13 @@ def draw_idea(path: Path) -> None:
 
 
 def denoise() -> None:
-    """Writes the noisy recording that comes with hiss, and what denoise-16k makes of it."""
-    noisy = Audio.load(RECORDINGS / "noisy-speech.flac", seconds=5.0)
-    keep("noisy", noisy)
-    keep("clean", hiss.load("denoise-16k").denoise(noisy))
+    """Writes and draws the noisy recording that comes with hiss, and what denoise-16k makes of it."""
+    noisy, speech = (Audio.load(RECORDINGS / f"{name}.flac") for name in ("noisy-speech", "speech"))
+    clean = hiss.load("denoise-16k").denoise(noisy)
+    rows = [("speech with the noise of an exercise bike", noisy), ("denoise-16k, one step", clean)]
+    picture([*rows, ("the speech alone", speech)], DOCS / "denoise.png")
+    for name, sound in (("noisy", noisy), ("clean", clean)):
+        keep(name, Audio(sound.samples[:, : 5 * sound.sample_rate], sound.sample_rate))
 
 
 def digits() -> None:
