@@ -15,13 +15,14 @@ idle.
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from hiss.audio import Audio
 from hiss.data.files import expand_variable
 from hiss.diffusion import editing
 from hiss.evaluation.clips import read_clips
+from hiss.evaluation.embeddings import EXCERPTS, Heard, find
 from hiss.evaluation.generation import GenerationReport, evaluate_generation
 from hiss.evaluation.music import TRAITS
 from hiss.noise import seeded
@@ -51,24 +53,40 @@ FRAME = 0.016
 
 
 @dataclass(frozen=True)
+class Ear:
+    """An embedding that remembers what it has heard: the real recordings are the same for every set."""
+
+    name: str
+    heard: dict[bytes, Tensor] = field(default_factory=dict)
+
+    def __call__(self, clips: Sequence[Audio]) -> Heard:
+        keys = [hashlib.sha256(clip.samples.numpy().tobytes()).digest() for clip in clips]
+        if new := {key: clip for key, clip in zip(keys, clips, strict=True) if key not in self.heard}:
+            self.heard.update(zip(new, find(self.name)(list(new.values())).embeddings, strict=True))
+        return Heard(torch.stack([self.heard[key] for key in keys]))
+
+
+@dataclass(frozen=True)
 class Real:
     """The recordings that all is compared with."""
 
     train: list[Audio]
     test: list[Audio]
+    ears: dict[str, Ear] = field(default_factory=lambda: {name: Ear(name) for name in EMBEDDINGS})
 
     @classmethod
     def read(cls, folder: str) -> "Real":
         """Returns both splits of a pack; `folder` may begin with an environment variable."""
         place = Path(expand_variable(folder))
-        splits = (
-            [clip.audio for clip in read_clips(place / f"{place.name}-{name}-*.tar")] for name in ("train", "test")
+        train, test = (
+            [clip.audio for clip in read_clips(place / f"{place.name}-{split}-*.tar")] for split in ("train", "test")
         )
-        return cls(*splits)
+        return cls(train, test)
 
     def report(self, clips: Sequence[Audio], embedding: str, *, known: bool = False) -> GenerationReport:
         """Returns what `evaluate_generation` says of clips; with `known` also of copies and traits."""
-        return evaluate_generation(clips, self.test, train=self.train, embedding=embedding, music=known)
+        ear, excerpt = self.ears[embedding], EXCERPTS[embedding]
+        return evaluate_generation(clips, self.test, train=self.train, embedding=ear, excerpt=excerpt, music=known)
 
 
 @dataclass(frozen=True)
