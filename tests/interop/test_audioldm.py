@@ -122,8 +122,7 @@ def made(pipeline: Any, start: Tensor) -> tuple[Tensor, Tensor]:
 
 def unit(sigma: Tensor) -> Tensor:
     """Returns what brings x = clean + sigma * noise to unit variance."""
-    scale: Tensor = (1 + sigma**2).rsqrt()
-    return scale
+    return torch.rsqrt(1 + sigma.square())
 
 
 @pytest.fixture(scope="module")
