@@ -122,8 +122,7 @@ def made(pipeline: Any, start: Tensor) -> tuple[Tensor, Tensor]:
 
 def unit(sigma: Tensor) -> Tensor:
     """Returns what brings x = clean + sigma * noise to unit variance."""
-    scale: Tensor = (1 + sigma**2).rsqrt()
-    return scale
+    return torch.rsqrt(1 + sigma.square())
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +148,8 @@ def test_the_schedule_of_diffusers_leads_to_the_same_latents_and_sound(tmp_path:
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             with_prompt, without = model.denoiser(x, sigma, wanted), model.denoiser(x, sigma, unwanted)
-            return without + GUIDANCE * (with_prompt - without)
+            guided: Tensor = without + GUIDANCE * (with_prompt - without)
+            return guided
 
         x = ddim(denoise, noise / unit(levels[0]), levels) * unit(levels[-1])
         torch.testing.assert_close(x, expected, atol=1e-3, rtol=0)
