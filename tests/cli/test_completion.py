@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import shellingham
 from command_line import HISS, hiss
 
 from hiss.cli.completion import complete_model, complete_recipe
@@ -43,4 +44,8 @@ def test_completion_does_not_wait_for_torch() -> None:
 
 
 def test_the_script_for_a_shell_can_be_shown() -> None:
+    try:
+        shellingham.detect_shell()
+    except shellingham.ShellDetectionFailure:
+        pytest.skip("these tests were not started from a shell")
     assert hiss("--show-completion", "bash").exit_code == 0
