@@ -188,7 +188,10 @@ class AudioDiffusionModel(nn.Module):
         Lay et al. 2024, "Single and few-step diffusion for generative speech enhancement", section 3.
         """
         condition, level = self._told(self._withheld(batch, generator), batch.audio.shape[-1], self.representation)
-        clean = divided(self.representation.encode(batch.audio.to(self.device)), level)
+        encoded = batch.encoded
+        if encoded is None:
+            encoded = self.representation.encode(batch.audio.to(self.device))
+        clean = divided(encoded.to(self.device, torch.float32), level)
         sigma = self.config.training.sample(len(clean), device=clean.device, generator=generator)
         start = self._start(clean, condition, generator)
         x = start + expand(sigma, clean) * normal(clean, generator)

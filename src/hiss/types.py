@@ -80,3 +80,5 @@ class Batch:
     """One per example."""
     lengths: Tensor
     """[batch]: samples of each example that are real."""
+    encoded: Tensor | None = None
+    """[batch, channels, *space]: what the representation of a model makes of the audio, where that was done before."""

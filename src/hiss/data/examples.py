@@ -17,6 +17,9 @@ from hiss.noise import seeded
 from hiss.signal.damage import change_speed
 from hiss.types import Batch, Prompt
 
+Place = tuple[int, int]
+"""(pass, item)."""
+
 _SILENCE = 1e-5  # RMS of -100 dBFS: there is no level to set
 
 
@@ -157,19 +160,8 @@ class Examples(Dataset):
         self, batch_size: int, *, seed: int, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0
     ) -> Iterator[Batch]:
         check_batching(batch_size, start, rank, world, workers)
-        reader = _Reader(self, seed)
-        order = _Order(len(self), batch_size, seed, start, rank, world)
-        if not workers:
-            return map(reader.__getitem__, order)
-        loader: DataLoader[Batch] = DataLoader(
-            reader,  # type: ignore[arg-type]  # a list of positions is what it is asked for
-            sampler=order,
-            batch_size=None,
-            num_workers=workers,
-            collate_fn=same,
-            generator=torch.Generator(),
-        )
-        return iter(loader)
+        order = Order(len(self), batch_size, seed, start, rank, world)
+        return in_order(_Reader(self, seed), order, workers=workers)
 
     def once(self, batch_size: int) -> Iterator[Batch]:
         check_batching(batch_size, 0, 0, 1, 0)
@@ -177,6 +169,11 @@ class Examples(Dataset):
             items = range(first, min(first + batch_size, len(self)))
             examples = [self.example(item, seeded("once", item), augment=False) for item in items]
             yield collate(examples, self.sample_rate)
+
+    def batch(self, places: Sequence[Place], seed: int) -> Batch:
+        """Returns the clips that `batches` makes of items in passes."""
+        examples = [self.example(item, seeded(seed, epoch, item), augment=True) for epoch, item in places]
+        return collate(examples, self.sample_rate)
 
     def example(self, item: int, generator: torch.Generator, *, augment: bool) -> Example:
         """Returns a clip of the recording in place `item`."""
@@ -193,8 +190,8 @@ class Examples(Dataset):
 
 
 @dataclass(frozen=True)
-class _Order:
-    """Endless lists of (pass, item), one a batch. A pass that ends within a batch goes over into the next."""
+class Order:
+    """Endless lists of places, one a batch. A pass that ends within a batch goes over into the next."""
 
     size: int
     batch_size: int
@@ -203,7 +200,7 @@ class _Order:
     rank: int
     world: int
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Place]]:
         @lru_cache(maxsize=2)
         def shuffled(epoch: int) -> list[int]:
             return torch.randperm(self.size, generator=seeded(self.seed, "order", epoch)).tolist()
@@ -216,14 +213,34 @@ class _Order:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns a list of (pass, item) into a batch, here or in a worker."""
+    """Turns a list of places into a batch, here or in a worker."""
 
     data: Examples
     seed: int
 
-    def __getitem__(self, places: list[tuple[int, int]]) -> Batch:
-        examples = [self.data.example(item, seeded(self.seed, epoch, item), augment=True) for epoch, item in places]
-        return collate(examples, self.data.sample_rate)
+    def __getitem__(self, places: list[Place]) -> Batch:
+        return self.data.batch(places, self.seed)
+
+
+class Reader(Protocol):
+    """Makes batches of places; a process that reads ahead gets a copy of it."""
+
+    def __getitem__(self, places: list[Place]) -> Batch: ...
+
+
+def in_order(reader: Reader, order: Order, *, workers: int) -> Iterator[Batch]:
+    """Returns the batches of a reader in an order; `workers` processes read ahead, or none."""
+    if not workers:
+        return map(reader.__getitem__, order)
+    loader: DataLoader[Batch] = DataLoader(
+        reader,  # type: ignore[arg-type]  # a list of places is what it is asked for
+        sampler=order,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=same,
+        generator=torch.Generator(),
+    )
+    return iter(loader)
 
 
 def same(batch: Any) -> Any:

@@ -150,7 +150,8 @@ class Listeners(Adversary):
         )
         self.by_window = nn.ModuleList(
             Layers(
-                nn.Conv2d(2, width, (9, 3), padding=(4, 1)),
+                # Halved at once: a layer as large as the spectra would cost more than all others together.
+                nn.Conv2d(2, width, (9, 3), (2, 2), (4, 1)),
                 *(nn.Conv2d(width, width, (9, 3), (2, 1), (4, 1)) for _ in range(3)),
                 nn.Conv2d(width, width, 3, padding=1),
                 nn.Conv2d(width, 1, 3, padding=1),

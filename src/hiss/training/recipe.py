@@ -125,7 +125,7 @@ def run_recipe(
     return train(
         objective,
         recipe.trainer,
-        examples,
+        recipe.prepared(examples, objective, folder),
         judged,
         folder,
         resume=resume,

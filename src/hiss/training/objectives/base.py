@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -59,6 +60,12 @@ class Recipe(Spec, ABC):
     def adapted(self, objective: Objective) -> nn.Module:
         """Returns what of an objective is trained and saved, once the weights to start from are there."""
         return objective.model
+
+    def prepared(self, examples: Dataset, objective: Objective, folder: Path) -> Dataset:
+        """Returns the training examples, with what can be made of them before the first step; it may be kept in a
+        folder."""
+        del objective, folder
+        return examples
 
     def demo(self, objective: Objective) -> Demo | None:
         """Returns what is made every `trainer.demo_every` steps; None where there is nothing to be heard."""

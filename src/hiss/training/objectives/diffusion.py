@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from hiss.data import Dataset
+from hiss.data.examples import Examples
+from hiss.errors import UsageError
 from hiss.lora import LoraConfig, fresh
 from hiss.model import AudioDiffusionModel, ModelConfig
 from hiss.training.demo import AudioDemo
+from hiss.training.encoded import Encoded
 from hiss.training.objective import Objective
 from hiss.training.objectives.base import Clips, Recipe
 from hiss.training.trainer import Demo
@@ -41,6 +45,13 @@ class DiffusionRecipe(Recipe, name="diffusion"):
     """Of the demos made every `trainer.demo_every` steps; without any, four sounds are made freely."""
     lora: LoraConfig | None = None
     """Trains adapters of the network in place of the model, which then has weights to start from."""
+    encoded: int = 0
+    """Passes over the data that are encoded once, before the first step, and then used again and again, for a
+    representation that takes its time; 0 encodes in every step."""
+
+    def __post_init__(self) -> None:
+        if self.encoded < 0:
+            raise UsageError(f"encoded is a number of passes, 0 or more, not {self.encoded}")
 
     @property
     def adapts(self) -> bool:
@@ -59,6 +70,14 @@ class DiffusionRecipe(Recipe, name="diffusion"):
             return objective.model
         objective.requires_grad_(False)
         return fresh(self.lora, objective.model.denoiser.network)
+
+    def prepared(self, examples: Dataset, objective: Objective, folder: Path) -> Dataset:
+        assert isinstance(objective, DiffusionObjective)
+        if not self.encoded:
+            return examples
+        if not isinstance(examples, Examples):
+            raise UsageError("encoded needs recordings that can be read in any order, and these are mixed or streamed")
+        return Encoded(examples, objective.model.representation, passes=self.encoded, folder=folder)
 
     def demo(self, objective: Objective) -> Demo:
         assert isinstance(objective, DiffusionObjective)
