@@ -33,7 +33,10 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        microphone = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # it beeps
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *microphone]
+        )
         yield browser
         browser.close()
 
@@ -116,6 +119,38 @@ def test_a_file_is_denoised_and_heard_before_and_after(page: "Page", tmp_path: P
     card.get_by_role("button", name="Copy as command line").click()
     assert "hiss denoise 'it'\\''s noisy.wav'" in card.locator("pre").inner_text()
     assert "--keep-db 6.02" in card.locator("pre").inner_text()
+
+
+def test_a_file_can_be_dropped(page: "Page", tmp_path: Path) -> None:
+    page.get_by_role("tab", name="Denoise").click()
+    file = denoisers.write_noise(tmp_path / "noisy.wav")
+    dropped = page.evaluate_handle(
+        """bytes => {
+            const files = new DataTransfer();
+            files.items.add(new File([new Uint8Array(bytes)], "dropped.wav"));
+            return files;
+        }""",
+        list(file.read_bytes()),
+    )
+    page.dispatch_event("#denoise .drop", "dragover", {"dataTransfer": dropped})
+    assert page.locator("#denoise .drop.over").is_visible()
+    page.dispatch_event("#denoise .drop", "drop", {"dataTransfer": dropped})
+    page.get_by_role("button", name="Denoise").click()
+    assert finished(page).locator("h2").inner_text() == "dropped.wav, denoised"
+
+
+def test_what_the_microphone_hears_is_denoised(page: "Page") -> None:
+    page.get_by_role("tab", name="Denoise").click()
+    record = page.locator("#denoise .record")
+    record.click()
+    page.locator("#denoise .record", has_text="Stop").wait_for()
+    page.wait_for_timeout(600)
+    record.click()
+    page.wait_for_function("document.querySelector('#denoise input[type=file]').files.length === 1")
+    page.get_by_role("button", name="Denoise").click()
+    card = finished(page)
+    assert card.locator("h2").inner_text() == "recording.wav, denoised"
+    page.wait_for_function("document.querySelector('article audio').duration > 0.3")
 
 
 def test_work_is_cancelled(page: "Page", client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
