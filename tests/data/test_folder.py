@@ -194,6 +194,19 @@ def test_of_a_single_recording_nothing_can_be_held_out(tmp_path: Path) -> None:
         config.open(sample_rate=8000, channels=1, samples=800, split="validation")
 
 
+def test_a_group_key_that_no_recording_has_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in "abcdefgh":
+        put(tmp_path / f"{name}.wav")
+    alone, grouped = (
+        AudioFolder(path=str(tmp_path), holdout=0.5, group_key=key).open(
+            sample_rate=8000, channels=1, samples=800, split="validation"
+        )
+        for key in (None, "work")
+    )
+    assert grouped.report.used == alone.report.used
+    assert "no recording has the metadata key 'work'" in caplog.text
+
+
 # --- what is left out ---
 
 

@@ -24,7 +24,9 @@ SAMPLES = 512
 
 @pytest.fixture
 def tones() -> Examples:
-    data = SyntheticTones(examples=6, high=900.0, polarity=True, gain=6).open(sample_rate=2000, channels=1, samples=SAMPLES)
+    data = SyntheticTones(examples=6, high=900.0, polarity=True, gain=6).open(
+        sample_rate=2000, channels=1, samples=SAMPLES
+    )
     assert isinstance(data, Examples)
     return data
 

@@ -1,5 +1,6 @@
 """What data sets read from disk have in common: where they are, and what their metadata says."""
 
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from hiss.audio import Audio
 from hiss.data.base import DataConfig, Split
 from hiss.errors import HissError, UsageError, unknown
 from hiss.types import Prompt
+
+log = logging.getLogger(__name__)
 
 _VARIABLE = re.compile(r"^\$(?:\{(\w+)\}|(\w+))")
 
@@ -32,7 +35,7 @@ class FileConfig(DataConfig):
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Metadata key -> values, such as {"folder": ["jazz", "blues"]}: other recordings are not looked for."""
     group_key: str | None = None
-    """Metadata key, such as "speaker", whose values are held out as a whole."""
+    """Metadata key, such as "speaker", whose values are held out as a whole; where a recording lacks it, alone."""
     min_rate: int = 0
     """Hz; recordings of a lower sample rate are left out, since they lack the high frequencies."""
 
@@ -73,11 +76,16 @@ class FileConfig(DataConfig):
         return all(str(metadata.get(key)) in values for key, values in self.only.items())
 
     def check_metadata(self, found: Sequence[Mapping[str, Any]]) -> None:
-        """Refuses a metadata key that none of the readable recordings has, and such a value in `only`."""
+        """Refuses a metadata key that none of the readable recordings has, and such a value in `only`.
+
+        Of `group_key` it only warns: recipes name that of the data they were made for.
+        """
         if not found:
             return
         keys = {key for metadata in found for key in metadata}
-        for key in (*self.labels.values(), *self.only, *([] if self.group_key is None else [self.group_key])):
+        if self.holdout and self.group_key is not None and self.group_key not in keys:
+            log.warning("no recording has the metadata key %r: each is held out by itself", self.group_key)
+        for key in (*self.labels.values(), *self.only):
             if key == "folder" and key not in keys:
                 raise UsageError(
                     "no recording lies in a folder below, as in classical/1.wav, whose name the key 'folder' would be; "

@@ -10,6 +10,7 @@ import yaml
 from torch import Tensor, nn
 
 from hiss.data import DataConfig
+from hiss.data.base import NothingLeft
 from hiss.data.files import FileConfig
 from hiss.data.folder import AudioFolder
 from hiss.data.mixtures import Mixtures
@@ -91,7 +92,16 @@ def run_recipe(
     if recipe.validation is not None:
         judged = recipe.validation.open(**clips, split="all")
     elif recipe.data.validates:
-        judged = recipe.data.open(**clips, split="validation")
+        try:
+            judged = recipe.data.open(**clips, split="validation")
+        except NothingLeft:
+            if not recipe.data.holdout:
+                raise
+            # Of a few recordings chance may hold none out.
+            log.warning(
+                "nothing is held out for validation, so the newest model is kept, not the best one; "
+                "with a larger share, such as data.holdout=0.2, or more recordings there would be"
+            )
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.trainer.seed)
