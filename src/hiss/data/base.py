@@ -30,7 +30,7 @@ class Recording:
     """Recordings of one group are held out together; empty: alone, by its key."""
 
 
-class NothingLeft(HissError):
+class NothingLeftError(HissError):
     """There is no recording that can be used."""
 
 
@@ -44,14 +44,14 @@ class Report:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """(recording, reason) of each that was left out."""
 
-    def none_left(self, what: str) -> "NothingLeft":
+    def none_left(self, what: str) -> "NothingLeftError":
         """Returns the error for a data set without a single recording."""
         remedy = "give more recordings, or another holdout (0 holds nothing out)"
         if not self.skipped:
-            return NothingLeft(f"{what} has no recording to use; {remedy}")
+            return NothingLeftError(f"{what} has no recording to use; {remedy}")
         (name, reason), count = self.skipped[0], len(self.skipped)
         skipped = f"{count} were skipped; the first: {name}: {reason}"
-        return NothingLeft(f"{what} has no recording to use, {skipped}; {remedy}")
+        return NothingLeftError(f"{what} has no recording to use, {skipped}; {remedy}")
 
 
 class Dataset(ABC):

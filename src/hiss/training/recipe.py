@@ -10,7 +10,7 @@ import yaml
 from torch import Tensor, nn
 
 from hiss.data import DataConfig
-from hiss.data.base import NothingLeft
+from hiss.data.base import NothingLeftError
 from hiss.data.files import FileConfig
 from hiss.data.folder import AudioFolder
 from hiss.data.mixtures import Mixtures
@@ -94,7 +94,7 @@ def run_recipe(
     elif recipe.data.validates:
         try:
             judged = recipe.data.open(**clips, split="validation")
-        except NothingLeft:
+        except NothingLeftError:
             if not recipe.data.holdout:
                 raise
             # Of a few recordings chance may hold none out.
