@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from hiss.cli import (
+    convert,
     data,
     demo,
     denoise,
@@ -102,6 +103,7 @@ app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
 app.command("denoise", epilog=denoise.EXAMPLE)(denoise.denoise)
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("models", epilog=models.EXAMPLE)(models.models)
+app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("plot", epilog=plot.EXAMPLE)(plot.plot)
 app.command("serve", epilog=serve.EXAMPLE)(serve.serve)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)

@@ -59,7 +59,7 @@ def read_audioldm(folder: str | Path, *, mel: MelProfile | None = None) -> Pipel
     for part, file in PARTS.items():
         if not (folder / part / file).is_file():
             raise HissError(f"{folder} holds no AudioLDM: it lacks {part}/{file}")
-    diffusers, transformers = _diffusers_package(), transformers_package()
+    diffusers, transformers = diffusers_package(), transformers_package()
     schedule, parameterization = read_scheduler(folder / "scheduler" / PARTS["scheduler"])
     vocoder = read_hifigan(folder / "vocoder", mel=mel)
     vae = _read(diffusers.AutoencoderKL, folder / "vae")
@@ -175,7 +175,12 @@ def _fill(module: torch.nn.Module, weights: Mapping[str, Tensor], folder: Path) 
         raise HissError(f"{folder} is not that of an AudioLDM: {' '.join(str(error).split())}") from error
 
 
-def _diffusers_package() -> Any:
+def diffusers_package() -> Any:
+    """Returns the package diffusers.
+
+    Raises:
+        HissError: it is missing.
+    """
     try:
         import diffusers
     except ImportError as error:
