@@ -78,7 +78,7 @@ def denoise() -> None:
     rows = [("speech with the noise of an exercise bike", noisy), ("denoise-16k, one step", clean)]
     picture([*rows, ("the speech alone", speech)], DOCS / "denoise.png")
     for name, sound in (("noisy", noisy), ("clean", clean)):
-        keep(name, Audio(sound.samples[:, : 5 * sound.sample_rate], sound.sample_rate))
+        keep(name, sound.cut(stop=min(5.0, sound.seconds)))
 
 
 def digits() -> None:
@@ -93,7 +93,7 @@ def digits() -> None:
 
     seven = pipeline.generate("7 theo", seed=0, watch=watch)
     picture(rows, DOCS / "images" / "walk.png")
-    beginning = Audio(seven.samples[:, :1600], seven.sample_rate)
+    beginning = seven.cut(stop=0.2)
     sounds = {
         "seven": seven,
         "similar": pipeline.generate(init=seven, strength=0.4, seed=2),

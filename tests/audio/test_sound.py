@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,20 @@ def test_very_short_audio_can_be_resampled(samples: int) -> None:
 def test_a_rate_that_is_none_cannot_be_resampled_to() -> None:
     with pytest.raises(UsageError, match="not 0"):
         sine().resample(0)
+
+
+def test_a_part_is_cut_out_to_the_sample() -> None:
+    audio = Audio(torch.arange(100.0)[None] / 100, 100)
+    assert torch.equal(audio.cut(0.2, 0.5).samples, audio.samples[:, 20:50])
+    assert torch.equal(audio.cut(stop=0.3).samples, audio.samples[:, :30])
+    assert torch.equal(audio.cut(0.9).samples, audio.samples[:, 90:])
+    assert audio.cut(0.5, 0.5).seconds == 0
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-0.1, 0.5), (0.6, 0.5), (0.0, 1.1), (1.2, None), (math.nan, None)])
+def test_a_part_that_is_not_there_is_refused(start: float, stop: float | None) -> None:
+    with pytest.raises(UsageError, match="is no part of audio of 1.000 s"):
+        Audio(torch.zeros(1, 100), 100).cut(start, stop)
 
 
 def test_mono_is_the_mean_and_other_channel_changes_are_refused() -> None:

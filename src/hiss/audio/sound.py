@@ -133,6 +133,19 @@ class Audio:
             return Audio(self.samples.expand(channels, -1), self.sample_rate)
         raise UsageError(f"cannot turn {self.channels} channels into {channels}; only from or to one channel")
 
+    def cut(self, start: float = 0.0, stop: float | None = None) -> "Audio":
+        """Returns the part from `start` to `stop` seconds, each rounded to a sample; to the end where `stop` is left out.
+
+        Raises:
+            UsageError: it does not lie within the audio.
+        """
+        stop = self.seconds if stop is None else stop
+        if not 0 <= start <= stop <= self.seconds:
+            raise UsageError(f"{start} s to {stop} s is no part of audio of {self.seconds:.3f} s")
+        return Audio(
+            self.samples[:, round(start * self.sample_rate) : round(stop * self.sample_rate)], self.sample_rate
+        )
+
     def resample(self, rate: int) -> "Audio":
         """Returns this audio at `rate` Hz, of round(samples * rate / sample_rate) samples."""
         if rate == self.sample_rate:
