@@ -123,7 +123,7 @@ def test_a_part_is_cut_out_to_the_sample() -> None:
 
 @pytest.mark.parametrize(("start", "stop"), [(-0.1, 0.5), (0.6, 0.5), (0.0, 1.1), (1.2, None), (math.nan, None)])
 def test_a_part_that_is_not_there_is_refused(start: float, stop: float | None) -> None:
-    with pytest.raises(UsageError, match="is no part of audio of 1.000 s"):
+    with pytest.raises(UsageError, match=r"is no part of audio of 1\.000 s"):
         Audio(torch.zeros(1, 100), 100).cut(start, stop)
 
 

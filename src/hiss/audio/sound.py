@@ -134,7 +134,7 @@ class Audio:
         raise UsageError(f"cannot turn {self.channels} channels into {channels}; only from or to one channel")
 
     def cut(self, start: float = 0.0, stop: float | None = None) -> "Audio":
-        """Returns the part from `start` to `stop` seconds, each rounded to a sample; to the end where `stop` is left out.
+        """Returns the part from `start` to `stop` seconds, rounded to samples; to the end where `stop` is left out.
 
         Raises:
             UsageError: it does not lie within the audio.
