@@ -39,6 +39,29 @@ def test_without_a_prompt_files_are_named_after_the_model(model: Path) -> None:
     assert names(Path("out")) == ["tiny-0.wav"]
 
 
+def test_each_line_of_a_file_is_a_prompt_and_gives_what_it_gives_alone(model: Path) -> None:
+    Path("prompts.txt").write_text("7\n\n 8 \n7\n")
+    words = ("-m", model, "-n", 2, "--seed", 3)
+    result = hiss("generate", "--prompts", "prompts.txt", *words, "-o", "out", "--json")
+    assert result.exit_code == 0, result.output
+    assert names(Path("out")) == ["7-0.wav", "7-1.wav", "7-2.wav", "7-3.wav", "8-0.wav", "8-1.wav"]
+    assert [row["prompt"] for row in json.loads(result.stdout)] == ["7", "7", "8", "8", "7", "7"]
+    assert hiss("generate", "8", *words, "-o", "alone").exit_code == 0
+    for name in ("8-0.wav", "8-1.wav"):
+        assert (Path("out") / name).read_bytes() == (Path("alone") / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "says"),
+    [(b"\n \n", 2, "holds no prompt"), (b"\xff\xfe\x00", 1, "cannot be read as text"), (None, 1, "cannot be read")],
+)
+def test_a_file_without_prompts_is_refused(model: Path, content: bytes | None, status: int, says: str) -> None:
+    if content is not None:
+        Path("prompts.txt").write_bytes(content)
+    refused(hiss("generate", "--prompts", "prompts.txt", "-m", model), status, says=says)
+    assert not Path("out").exists()
+
+
 def test_one_sound_goes_to_the_file_that_is_named(model: Path) -> None:
     assert hiss("generate", "7", "-m", model, "-o", "new/seven.flac").exit_code == 0
     assert names(Path("new")) == ["seven.flac"]
@@ -138,7 +161,7 @@ def test_recordings_can_be_edited(model: Path, recording: Path, words: tuple[obj
         (("--format", "aac"), "unknown audio format 'aac'; valid are: flac"),
         (("--format", "mp3", "-o", "x.wav"), "--format mp3 contradicts the ending of x.wav"),
         (("-o", "x.txt"), "unknown audio format 'txt'"),
-        (("-o", "x.wav", "--count", 2), "x.wav is one file but --count is 2"),
+        (("-o", "x.wav", "--count", 2), "x.wav is one file for 2 sounds"),
         (("--negative", "9"), "unknown label '9'"),
         (("--batch-size", 0), "--batch-size"),
         (("--threads", 0), "--threads"),
@@ -153,6 +176,7 @@ def test_recordings_can_be_edited(model: Path, recording: Path, words: tuple[obj
         (("--inpaint", "tone.wav", "--span", "0:nan"), "--span must be two times in seconds"),
         (("--inpaint", "tone.wav", "--span", "0.1:9"), "span must lie within the 0.50 s"),
         (("--continue", "tone.wav", "--length", 0.2), "ask for more than that"),
+        (("--prompts", "tone.wav"), "give one prompt, or a file of them"),
         (("--no-such-option",), "--no-such-option"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",

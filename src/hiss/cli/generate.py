@@ -2,6 +2,7 @@
 
 import math
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from hiss.cli.completion import complete_model
 from hiss.cli.extras import need
 from hiss.cli.outputs import check_writable, slug, sound_files
 from hiss.cli.terminal import terminal
-from hiss.errors import UsageError, unknown
+from hiss.errors import HissError, UsageError, unknown
 
 if TYPE_CHECKING:
     from hiss.audio import Audio, Level
@@ -27,6 +28,9 @@ def generate(
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="A name from hiss models, or a folder.", autocompletion=complete_model),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A text file with a prompt on each line, in place of one.")
     ] = None,
     lora: Annotated[Path | None, typer.Option(help="Folder of a LoRA, which hiss train --lora made.")] = None,
     length: Annotated[float | None, typer.Option(help="Seconds; the model's own length by default.")] = None,
@@ -56,15 +60,20 @@ def generate(
     """Generate sounds from a model and write them to files.
 
     Prints the path of each file. In a folder the files are named after the
-    prompt: 7-0.wav, 7-1.wav ...
+    prompt: 7-0.wav, 7-1.wav ... Of several prompts (--prompts) each gives what
+    it would give alone.
     """
     screen = terminal(context)
     if not model:
         raise UsageError("no model was named; add --model NAME (hiss models lists them) or --model FOLDER")
     if normalize not in LEVELS:
         raise unknown("value of --normalize", normalize, LEVELS)
-    stem = slug(prompt or Path(model).name)
-    files = sound_files(output, stem=stem, count=count, file_format=file_format, sample_rate=sample_rate)
+    if count < 1:
+        raise UsageError(f"--count must be at least 1, not {count}")
+    asked: Sequence[str | None] = [prompt] if prompts is None else _lines(prompts, prompt)
+    owners = [one for one in asked for _ in range(count)]
+    stems = [slug(one or Path(model).name) for one in owners]
+    files = sound_files(output, stems=stems, file_format=file_format, sample_rate=sample_rate)
     window = None if span is None else _seconds(span)
     check_writable(files[0].parent)
     if plot:
@@ -74,6 +83,7 @@ def generate(
 
     from hiss.audio import Audio
     from hiss.pipeline import load
+    from hiss.types import Prompt
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -86,7 +96,7 @@ def generate(
         pipeline.adapt(lora)
     with screen.bar("generating") as bar:
         sounds = pipeline.generate(
-            prompt,
+            [Prompt() if one is None else one for one in asked],
             length=length,
             sample_rate=sample_rate,
             steps=steps,
@@ -94,7 +104,7 @@ def generate(
             guidance=guidance,
             negative=negative,
             temperature=temperature,
-            seed=seed,
+            seed=[seed] * len(asked),
             count=count,
             init=recordings[0],
             strength=strength,
@@ -112,13 +122,32 @@ def generate(
         if not as_json:
             screen.result(str(file))
     if as_json:
-        screen.json([_facts(file, sound, prompt, seed) for file, sound in zip(files, sounds, strict=True)])
+        made = zip(files, sounds, owners, strict=True)
+        screen.json([_facts(file, sound, owner, seed) for file, sound, owner in made])
     if plot:
         from hiss.plot import picture
 
-        image = files[0].with_suffix(".png") if files == [output] else files[0].with_name(f"{stem}.png")
+        image = files[0].with_suffix(".png") if files == [output] else files[0].with_name(f"{stems[0]}.png")
         picture([(file.name, sound) for file, sound in zip(files, sounds, strict=True)], image)
         screen.say(f"picture: {image}")
+
+
+def _lines(path: Path, prompt: str | None) -> list[str]:
+    """Returns the prompts in a file, one for each line that is not empty.
+
+    Raises:
+        UsageError: there is a prompt besides, or none in the file.
+        HissError: the file cannot be read as text.
+    """
+    if prompt is not None:
+        raise UsageError("give one prompt, or a file of them by --prompts; not both")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HissError(f"{path} cannot be read as text: {error}") from error
+    if not (found := [line.strip() for line in lines if line.strip()]):
+        raise UsageError(f"{path} holds no prompt; write one on each line")
+    return found
 
 
 def _facts(file: Path, sound: "Audio", prompt: str | None, seed: int) -> dict[str, object]:

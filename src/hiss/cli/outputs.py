@@ -27,7 +27,7 @@ def asked(name: str, classes: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 
 def sound_files(
-    output: Path, *, stem: str, count: int, file_format: str | None, sample_rate: int | None = None
+    output: Path, *, stems: Sequence[str], file_format: str | None, sample_rate: int | None = None
 ) -> list[Path]:
     """Returns one path per sound: `output` itself if it is a file, else stem-0.wav, stem-1.wav ... in the folder.
 
@@ -35,19 +35,18 @@ def sound_files(
 
     Raises:
         UsageError: the format is unknown, contradicts the ending or does not know the rate, or several sounds would
-            share one file; or there is no sound to write.
+            share one file.
     """
-    if count < 1:
-        raise UsageError(f"--count must be at least 1, not {count}")
     ending = output.suffix.lower().lstrip(".")
     if output.is_dir() or not ending:
         ending = file_format or "wav"
-        files = [output / f"{stem}-{index}.{ending}" for index in range(count)]
+        turns = [stems[:place].count(stem) for place, stem in enumerate(stems)]
+        files = [output / f"{stem}-{turn}.{ending}" for stem, turn in zip(stems, turns, strict=True)]
     elif file_format not in (None, ending):
         raise UsageError(f"--format {file_format} contradicts the ending of {output}; drop one of them")
-    elif count > 1:
+    elif len(stems) > 1:
         raise UsageError(
-            f"{output} is one file but --count is {count}; name a folder, such as {output.with_suffix('')}"
+            f"{output} is one file for {len(stems)} sounds; name a folder, such as {output.with_suffix('')}"
         )
     else:
         files = [output]
