@@ -10,6 +10,7 @@ from hiss.errors import HissError, UsageError
 from hiss.noise import seeded
 from hiss.signal.mel import MelProfile
 from hiss.vocoders import Vocoder, VocoderConfig
+from hiss.vocoders.griffin_lim import GriffinLimConfig
 from hiss.vocoders.hifigan import HifiGanConfig
 from hiss.vocoders.istft import IstftConfig
 
@@ -33,6 +34,8 @@ KINDS: dict[str, list[VocoderConfig]] = {
         IstftConfig(mel=replace(MEL, hop=25), channels=8, blocks=1, kernel=3, window=100),
     ],
 }
+KINDS["griffin_lim"] = [GriffinLimConfig(mel=MEL, iterations=2), GriffinLimConfig(mel=replace(MEL, hop=25))]
+LEARNING = ("hifigan", "istft")
 CONFIGS = [config for configs in KINDS.values() for config in configs]
 
 
@@ -69,7 +72,7 @@ def test_a_config_survives_the_round_trip_and_says_what_a_vocoder_hears(config: 
     assert config.to_dict()["mel"]["hop"] == config.mel.hop
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", [config for kind in LEARNING for config in KINDS[kind]])
 def test_a_vocoder_hears_each_band_at_zero_mean_and_unit_variance(config: VocoderConfig) -> None:
     vocoder = build(config)
     mel = config.mel(chord(config.mel))
@@ -83,7 +86,7 @@ def test_a_vocoder_hears_each_band_at_zero_mean_and_unit_variance(config: Vocode
         vocoder.fit([])
 
 
-@pytest.mark.parametrize("config", [kinds[0] for kinds in KINDS.values()])
+@pytest.mark.parametrize("config", [KINDS[kind][0] for kind in LEARNING])
 def test_a_vocoder_learns_and_every_weight_gets_a_gradient(config: VocoderConfig) -> None:
     vocoder, audio = build(config), chord(config.mel)
     mel = config.mel(audio)
@@ -117,6 +120,40 @@ def test_the_head_puts_a_frame_where_the_profile_centres_it() -> None:
     vocoder.head = Click()
     sound = vocoder(torch.zeros(1, MEL.bins, frames))[0]
     assert int(sound.abs().argmax()) == k * MEL.hop + MEL.hop // 2
+
+
+def off(config: GriffinLimConfig, audio: Tensor) -> float:
+    """Returns how far, in nepers, the mel spectrum of a copy is from that of the audio."""
+    mel = config.mel(audio)
+    return float((config.mel(build(config)(mel)) - mel).abs().mean())
+
+
+def test_griffin_lim_comes_closer_with_every_iteration_and_faster_with_momentum() -> None:
+    profile = MelProfile(sample_rate=8000, n_fft=256, hop=64, bins=40, high=4000.0)
+    audio = chord(profile, 8000)
+    errors = [off(GriffinLimConfig(mel=profile, iterations=n), audio) for n in (0, 8, 64)]
+    assert errors[0] > 1.5 * errors[1] > 1.5 * errors[2]
+    assert errors[2] < off(GriffinLimConfig(mel=profile, iterations=64, momentum=0.0), audio)
+
+
+def test_griffin_lim_keeps_pitch_level_and_time() -> None:
+    profile = MelProfile(sample_rate=8000, n_fft=512, hop=128, bins=64, high=4000.0)
+    time = torch.arange(8000) / 8000
+    audio = 0.3 * torch.sin(2 * torch.pi * 440 * time)[None] * (time > 0.5)
+    copy = build(GriffinLimConfig(mel=profile))(profile(audio))[:, :8000]
+    spectrum = torch.fft.rfft(copy[0, 4000:]).abs()
+    assert 2 * int(spectrum.argmax()) == pytest.approx(440, abs=2)
+    assert float(copy[0, 5000:7000].std()) == pytest.approx(float(audio[0, 5000:7000].std()), rel=0.1)
+    assert float(copy[0, :3500].abs().max()) < 0.01
+
+
+def test_griffin_lim_needs_no_training_and_gives_the_same_sound_alone_and_in_a_crowd() -> None:
+    vocoder = build(KINDS["griffin_lim"][0])
+    assert bool(vocoder.trained)
+    assert not list(vocoder.parameters())
+    mel = MEL(chord(MEL))
+    vocoder.fit([mel])
+    assert torch.equal(vocoder(mel)[1], vocoder(mel[1]))
 
 
 def test_hifigan_equals_that_of_transformers() -> None:
@@ -167,3 +204,9 @@ def test_an_impossible_hifigan_is_refused(change: dict[str, object], says: str) 
 def test_an_impossible_istft_is_refused(change: dict[str, int], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         replace(KINDS["istft"][0], **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"iterations": -1}, {"momentum": 1.5}])
+def test_an_impossible_griffin_lim_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="0 or more iterations and a momentum from 0 to 1"):
+        GriffinLimConfig(**change)  # type: ignore[arg-type]

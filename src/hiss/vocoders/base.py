@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hiss.signal.mel import MelProfile
 from hiss.signal.moments import moments
+from hiss.signal.stft import istft
 from hiss.spec import Spec
 
 
@@ -56,3 +58,17 @@ class Vocoder(nn.Module, ABC):
         mean, std = moments(mels, over=(0, 2))
         self.mean.copy_(mean)
         self.scale.copy_(std.clamp(min=1e-3))
+
+
+def surrounded(mel: Tensor) -> Tensor:
+    """Returns a log-mel [..., bins, frames] with its first and its last frame once more: `inside` leaves these out.
+
+    Frames of a profile are centred between hops, those of an STFT on them.
+    """
+    return functional.pad(mel, (1, 1), mode="replicate")
+
+
+def inside(spectrum: Tensor, *, hop: int) -> Tensor:
+    """Returns audio [..., frames * hop] of the spectrum [..., n_fft // 2 + 1, frames + 2] of a `surrounded` mel."""
+    start = hop - hop // 2
+    return istft(spectrum, hop=hop, samples=(spectrum.shape[-1] - 2) * hop + start)[..., start:]

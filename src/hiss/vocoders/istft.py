@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hiss.errors import UsageError
-from hiss.signal.stft import istft
-from hiss.vocoders.base import Vocoder, VocoderConfig
+from hiss.vocoders.base import Vocoder, VocoderConfig, inside, surrounded
 
 _LOUDEST = 100.0  # magnitude; an untrained head would overflow
 
@@ -80,13 +79,6 @@ class Istft(Vocoder):
         self.head = nn.Linear(channels, config.n_fft + 2)
 
     def synthesise(self, mel: Tensor) -> Tensor:
-        hop = self.config.mel.hop
-        # Frames of a profile are centred between hops, those of `istft` on them: with one more at either end, half a
-        # hop is cut off at the start.
-        outside = functional.pad(mel, (1, 1), mode="replicate")
-        hidden = self.last(self.blocks(self.first(self.enter(outside).transpose(1, 2))))
+        hidden = self.last(self.blocks(self.first(self.enter(surrounded(mel)).transpose(1, 2))))
         magnitude, phase = self.head(hidden).float().transpose(1, 2).chunk(2, dim=1)
-        spectrum = torch.polar(magnitude.exp().clamp(max=_LOUDEST), phase)
-        samples = mel.shape[-1] * hop
-        start = hop - hop // 2
-        return istft(spectrum, hop=hop, samples=samples + start)[:, start:]
+        return inside(torch.polar(magnitude.exp().clamp(max=_LOUDEST), phase), hop=self.config.mel.hop)

@@ -105,4 +105,7 @@ class VocoderRecipe(Recipe, name="vocoder"):
         return Clips(mel.sample_rate, 1, max(1, round(self.objective.seconds * mel.sample_rate / mel.hop)) * mel.hop)
 
     def objective_for(self, examples: Dataset) -> VocoderObjective:
-        return VocoderObjective(self.model.build(), self.objective)
+        vocoder = self.model.build()
+        if not any(True for _ in vocoder.parameters()):
+            raise UsageError(f"the vocoder {self.model.name} has nothing to learn; name it where it is used")
+        return VocoderObjective(vocoder, self.objective)
