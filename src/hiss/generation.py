@@ -26,6 +26,7 @@ def check(
     temperature: float,
     guidance: float | None,
     strength: float,
+    candidates: int | None,
     batch_size: int,
 ) -> None:
     """Refuses numbers out of range.
@@ -47,6 +48,8 @@ def check(
         raise UsageError(f"guidance must be a number between -1000 and 1000, not {guidance}")
     if not 0 < strength <= 1:
         raise UsageError(f"strength must be above 0 and at most 1, not {strength}")
+    if candidates is not None and not 1 <= candidates <= 100:
+        raise UsageError(f"candidates must be from 1 to 100, not {candidates}")
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, not {batch_size}")
 

@@ -39,6 +39,8 @@ class SamplingConfig(Spec):
     """Noise levels between which guidance acts."""
     rescale: float = 0.0
     """How far guidance brings the level back, from 0 to 1."""
+    candidates: int = 1
+    """Sounds that are made for each that is returned, the one that suits its text best; for models with a CLAP."""
     window: float | None = None
     """Seconds that are looked at as one; longer audio is made in overlapping windows. The length of the training
     examples where left out."""
@@ -49,6 +51,8 @@ class SamplingConfig(Spec):
     def __post_init__(self) -> None:
         if self.sampler not in sampling.SAMPLERS:
             raise unknown("sampler", self.sampler, sampling.SAMPLERS)
+        if self.candidates < 1:
+            raise UsageError(f"candidates must be at least 1, not {self.candidates}")
         if self.window is not None and not 0 < self.window < math.inf:
             raise UsageError(f"a window lasts a positive number of seconds, not {self.window}")
         if not 0 <= self.overlap < 1:

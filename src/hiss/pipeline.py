@@ -13,6 +13,7 @@ from hiss.audio import Audio
 from hiss.conditioners import Conditioner
 from hiss.conditioners.label import Label
 from hiss.conditioners.recording import Recording
+from hiss.conditioners.text import Text
 from hiss.denoising import BLOCK, DenoisingStream
 from hiss.errors import UsageError, unknown
 from hiss.generation import check, edit_asked, overall, samples_asked
@@ -30,6 +31,19 @@ Ask = str | int | Mapping[str, object] | Prompt
 def bundled() -> list[str]:
     """Returns the names of the models that come with the package."""
     return sorted(config.parent.name for config in _shelf().glob("*/config.json"))
+
+
+def folder_of(name_or_folder: str | Path) -> Path:
+    """Returns the folder of a bundled model, or the one that is named.
+
+    Raises:
+        UsageError: there is no such model; the sentence lists those that come with the package.
+    """
+    if str(name_or_folder) in bundled():
+        return _shelf() / str(name_or_folder)
+    if not Path(name_or_folder).is_dir():
+        raise unknown("model", str(name_or_folder), [*bundled(), "the path of a model folder"])
+    return Path(name_or_folder)
 
 
 def load(name_or_folder: str | Path, *, device: str | torch.device | None = None) -> "Pipeline":
@@ -55,12 +69,7 @@ class Pipeline:
             UsageError: there is no such model; the sentence lists those that come with the package.
             HissError: the folder is damaged, of another format, or of a newer version.
         """
-        folder = Path(name_or_folder)
-        if str(name_or_folder) in bundled():
-            folder = _shelf() / str(name_or_folder)
-        elif not folder.is_dir():
-            raise unknown("model", str(name_or_folder), [*bundled(), "the path of a model folder"])
-        model, card = read_model(folder)
+        model, card = read_model(folder_of(name_or_folder))
         try:
             return cls(model.to(device or "cpu"), card=card)
         except (RuntimeError, AssertionError) as error:
@@ -114,6 +123,7 @@ class Pipeline:
         inpaint: Audio | None = None,
         span: tuple[float, float] | None = None,
         loop: bool = False,
+        candidates: int | None = None,
         batch_size: int = 8,
         watch: Watch | None = None,
     ) -> Audio: ...
@@ -138,6 +148,7 @@ class Pipeline:
         inpaint: Audio | None = None,
         span: tuple[float, float] | None = None,
         loop: bool = False,
+        candidates: int | None = None,
         batch_size: int = 8,
         watch: Watch | None = None,
     ) -> list[Audio]: ...
@@ -161,6 +172,7 @@ class Pipeline:
         inpaint: Audio | None = None,
         span: tuple[float, float] | None = None,
         loop: bool = False,
+        candidates: int | None = None,
         batch_size: int = 8,
         watch: Watch | None = None,
     ) -> Audio | list[Audio]:
@@ -186,6 +198,8 @@ class Pipeline:
             inpaint: a recording of which `span` is made anew.
             span: (from, to) in seconds.
             loop: make the end lead seamlessly back to the start.
+            candidates: how many are made for each sound that is returned: the one that suits its text best, as the CLAP
+                of the model hears it; the model's own choice, usually 1, where left out.
             batch_size: how many are made at once.
             watch: called after each step with (steps done, steps in all, current estimate).
 
@@ -205,6 +219,7 @@ class Pipeline:
             temperature=temperature,
             guidance=guidance,
             strength=strength,
+            candidates=candidates,
             batch_size=batch_size,
         )
         source, config = init or continue_from or inpaint, self.model.config
@@ -228,10 +243,14 @@ class Pipeline:
         else:
             raise UsageError(f"seed must be one number, or one for each of the {len(asked)} prompts, not {len(seed)}")
         against = None if negative is None else self.prompt(negative)
+        turns = config.sampling.candidates if candidates is None else candidates
+        if turns > 1 and self._critic is None:
+            raise UsageError("only a model with a CLAP can choose among candidates; leave them out")
         made: list[Tensor] = []
-        for first in range(0, len(prompts), batch_size):
-            here = keys[first : first + batch_size]
-            wanted = [self._complete(prompts[first + row], *key) for row, key in enumerate(here)]
+        size = max(1, batch_size // turns)
+        for first in range(0, len(prompts), size):
+            here = [(*key, *([turn] if turn else [])) for key in keys[first : first + size] for turn in range(turns)]
+            wanted = [self._complete(prompts[first + row // turns], *key[:2]) for row, key in enumerate(here)]
             audio = self.model.sample(
                 wanted,
                 samples,
@@ -243,9 +262,9 @@ class Pipeline:
                 generator=[seeded(*key) for key in here],
                 edit=edit,
                 loop=loop,
-                watch=overall(watch, first, len(here), len(prompts)),
+                watch=overall(watch, first * turns, len(here), len(prompts) * turns),
             )
-            made.extend(audio.cpu())
+            made.extend(audio.cpu() if turns == 1 else self._best(audio, wanted, turns))
         rate = config.sample_rate
         to = sample_rate or rate
         if loop:  # a resampler that knows of no circle would leave a seam
@@ -253,6 +272,25 @@ class Pipeline:
         else:
             sounds = [Audio(one, rate).resample(to) for one in made]
         return sounds if count is not None else sounds[0]
+
+    @property
+    def _critic(self) -> Text | None:
+        """What can tell how well a sound suits a text, if the model has it."""
+        return next((part for part in self.model.conditioners if isinstance(part, Text)), None)
+
+    def _best(self, audio: Tensor, prompts: Sequence[Prompt], turns: int) -> list[Tensor]:
+        """Returns of every `turns` rows [audio_channels, samples] of audio the one that suits its prompt best."""
+        critic = self._critic
+        assert critic is not None
+        rate = critic.config.clap.audio.sample_rate
+        heard = [Audio(row, self.model.config.sample_rate).mono().resample(rate).samples[0] for row in audio.cpu()]
+        with torch.no_grad():  # one by one, so that a choice does not depend on the company
+            pairs = zip(prompts, heard, strict=True)
+            suits = torch.cat(
+                [critic.clap.score([one.text or ""], sound[None].to(audio.device)) for one, sound in pairs]
+            )
+        best = suits.reshape(-1, turns).argmax(dim=1).tolist()
+        return [audio[group * turns + turn].cpu() for group, turn in enumerate(best)]
 
     @property
     def reads(self) -> bool:

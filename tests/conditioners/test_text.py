@@ -199,6 +199,47 @@ def test_what_is_generated_depends_on_the_text_and_not_on_the_crowd(pipeline: Pi
     assert not same(pipeline.generate(CAPTIONS[0], seed=0, negative=CAPTIONS[2]), flute)
 
 
+def test_of_several_candidates_the_one_that_suits_its_text_best_is_kept(pipeline: Pipeline) -> None:
+    text = pipeline.model.conditioners[0]
+    assert isinstance(text, Text)
+    rate = text.config.clap.audio.sample_rate
+    fits = []
+    for turn in range(3):
+        sound = pipeline.model.sample(
+            [pipeline._complete(Prompt(text=CAPTIONS[0]), 5, 0)],
+            200,
+            generator=[seeded(5, 0, *([turn] if turn else []))],
+        )
+        heard = Audio(sound[0], 1000).resample(rate).samples
+        with torch.no_grad():
+            fits.append((float(text.clap.score([CAPTIONS[0]], heard)), sound[0]))
+    best = max(fits, key=lambda pair: pair[0])[1]
+    assert torch.equal(pipeline.generate(CAPTIONS[0], seed=5, candidates=3).samples, best)
+    assert torch.equal(pipeline.generate(CAPTIONS[0], seed=5, candidates=1).samples, fits[0][1])
+    crowd = pipeline.generate([CAPTIONS[2], CAPTIONS[0]], count=1, seed=[1, 5], candidates=3, batch_size=2)
+    assert torch.equal(crowd[1].samples, best)
+
+
+def test_candidates_are_counted_while_they_are_made(pipeline: Pipeline) -> None:
+    seen: list[tuple[int, int]] = []
+    pipeline.generate(
+        CAPTIONS[0], count=2, seed=0, candidates=2, steps=2, watch=lambda done, total, _: seen.append((done, total))
+    )
+    assert seen[-1] == (seen[-1][1], seen[-1][1])
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+
+@pytest.mark.parametrize("candidates", [0, 101])
+def test_an_impossible_number_of_candidates_is_refused(pipeline: Pipeline, candidates: int) -> None:
+    with pytest.raises(UsageError, match="candidates must be from 1 to 100"):
+        pipeline.generate(CAPTIONS[0], candidates=candidates)
+
+
+def test_a_model_without_a_clap_has_no_candidates() -> None:
+    with pytest.raises(UsageError, match="only a model with a CLAP"):
+        load("tones").generate(candidates=2)
+
+
 def test_a_saved_model_brings_its_reader_along(pipeline: Pipeline, tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path / "model")
     again = load(tmp_path / "model")

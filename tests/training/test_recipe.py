@@ -16,7 +16,7 @@ from hiss.data.tones import SyntheticTones
 from hiss.errors import UsageError
 from hiss.model import AudioDiffusionModel
 from hiss.noise import seeded
-from hiss.pipeline import Pipeline
+from hiss.pipeline import Pipeline, load
 from hiss.training import checkpoints
 from hiss.training.recipe import adopt, load_recipe, recipes, relocated, run_recipe, weights_of
 
@@ -214,3 +214,12 @@ def test_a_lora_learns_on_a_model_that_stays_as_it_is_and_resumes_exactly(tiny: 
 def test_a_lora_needs_a_trained_model(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name that model as the one to start from"):
         run_recipe(load_recipe(tiny, changes=["lora.rank=2"]), out=tmp_path / "run")
+
+
+def test_a_bundled_model_can_be_adapted_by_its_name(tmp_path: Path) -> None:
+    data = {"name": "tones", "examples": 4, "high": 900.0}
+    path = tmp_path / "adapt.yaml"
+    path.write_text(yaml.safe_dump({"data": data, "model": {"from": "tones"}, "lora": {"rank": 1}}))
+    run_recipe(load_recipe(path, changes=["trainer.steps=1", "trainer.batch_size=2"]), out=tmp_path / "run")
+    assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_size < 1_000_000
+    load("tones").adapt(tmp_path / "run" / "model")

@@ -50,6 +50,9 @@ def generate(
     inpaint: Annotated[Path | None, typer.Option(help="A recording to refill within --span.")] = None,
     span: Annotated[str | None, typer.Option(help="Seconds A:B to refill, such as 0.5:1.25.", metavar="A:B")] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Make the end lead seamlessly to the start.")] = False,
+    candidates: Annotated[
+        int | None, typer.Option(help="Make so many of each sound, and keep the one that suits its text best.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Sounds at a time; does not change them.")] = 8,
     device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda or mps.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
@@ -112,6 +115,7 @@ def generate(
             inpaint=recordings[2],
             span=window,
             loop=loop,
+            candidates=candidates,
             batch_size=batch_size,
             watch=lambda done, total, _: bar.update(done, total),
         )

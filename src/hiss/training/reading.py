@@ -10,6 +10,7 @@ import yaml
 
 from hiss.data.files import expand_variable
 from hiss.errors import HissError, UsageError, unknown
+from hiss.pipeline import bundled, folder_of
 from hiss.saved import read_config
 from hiss.training.objectives import Recipe
 
@@ -81,10 +82,12 @@ def to_recipe(data: dict[str, Any], source: Source, *, where: str) -> Recipe:
 def read_part_config(folder: str, kind: str) -> tuple[Any, str]:
     """Returns the configuration of the model of that kind in a folder, which may begin with $VARIABLE, and the folder.
 
+    A bundled model may be named in place of a folder.
+
     Raises:
         HissError: there is none, or one of another kind.
     """
-    place = expand_variable(folder)
+    place = str(folder_of(folder)) if folder in bundled() else expand_variable(folder)
     return read_config(Path(place), kind).to_dict(), place
 
 
