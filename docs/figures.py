@@ -17,6 +17,18 @@ RECORDINGS = Path(hiss.__file__).parent / "recordings"
 WALK = (1, 4, 8, 16)
 """Steps after which the walk from noise to a digit is drawn."""
 
+PROMPTS = (
+    "a church organ holds a low C major chord",
+    "one high note, A, from a flute",
+    "a grand piano plays a slow melody in C major",
+    "a trumpet scale going up, G major, steady",
+    "a fast rock beat on a drum kit",
+    "a snare drum roll, rapid strokes, loud",
+    "people clapping their hands",
+    "a violin plays a trill between D and E",
+)
+"""What the tutorial about words asks for."""
+
 BOXES = {
     "audio": (0.4, 2.0, "audio"),
     "representation": (2.4, 2.0, "representation\naudio to x and back"),
@@ -47,6 +59,7 @@ def main() -> None:
     draw_idea(DOCS / "images" / "idea.png")
     denoise()
     digits()
+    sounds()
 
 
 def draw_idea(path: Path) -> None:
@@ -103,6 +116,15 @@ def digits() -> None:
     picture(list(sounds.items()), DOCS / "images" / "digits.png")
     for name, sound in sounds.items():
         keep(name, sound.normalize())
+
+
+def sounds() -> None:
+    """Writes and draws what the model of sounds makes of some prompts."""
+    pipeline = hiss.load("sounds")
+    rows = [(prompt, pipeline.generate(prompt, seed=1).normalize()) for prompt in PROMPTS]
+    picture(rows, DOCS / "images" / "sounds.png")
+    for number, (_, sound) in enumerate(rows, 1):
+        keep(f"sounds {number}", sound)
 
 
 def keep(name: str, sound: Audio) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hiss.audio import Audio
+from hiss.evaluation.embeddings import find
 from hiss.evaluation.judge import Judge
 from hiss.evaluation.speech import si_sdr
 from hiss.pipeline import Pipeline, bundled, load
@@ -75,3 +76,22 @@ def test_the_digits_are_those_that_were_asked_for() -> None:
     sounds = load("digits").generate([str(digit) for digit in range(10)], count=2, seed=0)
     answers = Judge.from_pretrained().classify(torch.cat([sound.samples for sound in sounds]))["digit"]
     assert int((answers.argmax(dim=1) == torch.tensor(asked)).sum()) >= 19
+
+
+def test_all_models_together_are_small() -> None:
+    folders = [Path(str(files("hiss") / "pretrained" / name)) for name in bundled()]
+    sizes = {folder.name: (folder / "model.safetensors").stat().st_size / 1e6 for folder in folders}
+    assert sum(sizes.values()) < 80
+    assert sizes["sounds"] < 40
+
+
+def test_sounds_are_heard_as_what_was_asked_for() -> None:
+    families = {
+        "a fast rock beat on a drum kit": "drums",
+        "a snare drum roll, rapid strokes, loud": "percussion",
+        "people clapping their hands": "sound effect",
+        "a church organ holds a low C major chord": "organ",
+    }
+    heard = find("sounds")(load("sounds").generate(list(families), count=1, seed=1))
+    named = [heard.classes["family"][row] for row in heard.probabilities["family"].argmax(dim=-1).tolist()]
+    assert sum(one == family for one, family in zip(named, families.values(), strict=True)) >= 3

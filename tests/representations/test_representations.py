@@ -430,6 +430,22 @@ def test_what_is_kept_of_a_frame_does_not_depend_on_what_is_not_kept_of_the_samp
     assert int((kept < 1).sum()) <= int(changed.sum()) + 1
 
 
+@pytest.mark.parametrize("config", VOCODED)
+@pytest.mark.parametrize("samples", [1000, 3072, 5001])
+def test_of_a_vocoder_every_frame_that_touches_an_open_sample_is_open(
+    config: RepresentationConfig, samples: int
+) -> None:
+    representation = ready(config)
+    keep = torch.ones(samples)
+    keep[samples // 2] = 0
+    kept = representation.kept(keep)
+    assert kept.shape == representation.shape(samples)[-1:]
+    own, margin = samples // 2 // representation.hop, representation.margin
+    opened = torch.ones(len(kept))
+    opened[max(0, own - margin) : own + margin + 1] = 0
+    assert torch.equal(kept, opened)
+
+
 def test_a_half_kept_sample_keeps_half_of_its_frames() -> None:
     keep = torch.ones(64 * 8)
     keep[200] = 0.5

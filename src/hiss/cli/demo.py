@@ -40,7 +40,12 @@ TOUR = (
     Stop("digits", "Spoken digits", "Made from noise and a digit, each in a voice drawn at random."),
     Stop("tones", "Tones", "The smallest model of all: a steady tone on the note that was asked for."),
     Stop("classical", "Classical music", "Pieces that nobody wrote, made from noise alone.", count=2),
-    Stop("sounds", "Sounds from words", "Each made from a sentence.", ("a slow piano melody", "applause of a crowd")),
+    Stop(
+        "sounds",
+        "Sounds from words",
+        "Each made from the sentence above it.",
+        ("a church organ holds a low C major chord", "a fast rock beat on a drum kit"),
+    ),
 )
 OWN = Stop("tones-model", "A model of your own", "What a model plays that learned it just now, on this computer.")
 
@@ -128,7 +133,7 @@ def _next_steps(there: Sequence[str], own: Path) -> list[str]:
         "denoise-16k": "hiss denoise noisy.wav -o clean.wav",
         "digits": "hiss generate '7 theo' --model digits --count 8 --plot -o out",
         "classical": "hiss generate --model classical --length 10 -o piece.wav",
-        "sounds": "hiss generate 'a soft organ chord' --model sounds -o out",
+        "sounds": "hiss generate 'one high note, A, from a flute' --model sounds -o out",
     }
     return [
         *(command for model, command in steps.items() if model in there),

@@ -84,7 +84,13 @@ class Representation(nn.Module, ABC):
 
 
 def least(keep: Tensor, representation: Representation) -> Tensor:
-    """Returns the least of the samples [samples] that each frame is made from [frames]."""
-    hop = representation.hop
-    lost = functional.max_pool1d(1 - keep.float()[None, None], max(1, 2 * representation.margin) * hop, stride=hop)
+    """Returns the least of the samples that each frame is made from [frames].
+
+    `keep` [samples] is whole hops, `margin` of them before the first frame and after the last.
+    """
+    hop, margin = representation.hop, representation.margin
+    hops = len(keep) // hop - 2 * margin
+    # Frames that are centred on samples are one more than the hops, and reach to either side; others cover a hop, too.
+    own = hops + 1 - representation.shape(hops * hop)[-1]
+    lost = functional.max_pool1d(1 - keep.float()[None, None], (2 * margin + own) * hop, stride=hop)
     return 1 - lost[0, 0]
