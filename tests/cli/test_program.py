@@ -21,6 +21,7 @@ COMMANDS = [
     "denoise",
     "train",
     "models",
+    "convert",
     "plot",
     "demo",
     "serve",
