@@ -36,7 +36,7 @@ class Stop:
 
 TOUR = (
     Stop("denoise-16k", "Noise out of speech", "A woman reads beside an exercise bike, and then without it."),
-    Stop("denoise-48k", "The same, with all that ears hear", "By the model for 48 kHz, as in podcasts and films."),
+    Stop("denoise-48k", "The same, by the model for 48 kHz", "It hears up to 24 kHz; this recording ends at 8 kHz."),
     Stop("digits", "Spoken digits", "Made from noise and a digit, each in a voice drawn at random."),
     Stop("tones", "Tones", "The smallest model of all: a steady tone on the note that was asked for."),
     Stop("classical", "Classical music", "Pieces that nobody wrote, made from noise alone.", count=2),
