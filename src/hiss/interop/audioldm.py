@@ -31,7 +31,8 @@ PARTS = {
 }
 """The folders in that of a model, and what each must hold besides weights."""
 
-_PREDICTED = {"epsilon": "noise", "v_prediction": "v"}
+PREDICTED = {"epsilon": "noise", "v_prediction": "v"}
+"""What diffusers calls a parameterization -> what we call it."""
 _CLAP = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size"),
@@ -123,15 +124,15 @@ def read_scheduler(path: Path) -> tuple[Linear, str]:
     kind, predicted = said.get("beta_schedule", "linear"), said.get("prediction_type", "epsilon")
     if kind not in ("linear", "scaled_linear") or said.get("trained_betas") or said.get("rescale_betas_zero_snr"):
         raise UsageError(f"{path} describes a noise schedule that is neither linear nor scaled_linear")
-    if predicted not in _PREDICTED:
-        raise UsageError(f"{path} has the prediction_type {predicted!r}; known are {', '.join(_PREDICTED)}")
+    if predicted not in PREDICTED:
+        raise UsageError(f"{path} has the prediction_type {predicted!r}; known are {', '.join(PREDICTED)}")
     schedule = Linear(
         beta_start=said.get("beta_start", 1e-4),
         beta_end=said.get("beta_end", 0.02),
         levels=said.get("num_train_timesteps", 1000),
         scaled=kind == "scaled_linear",
     )
-    return schedule, _PREDICTED[predicted]
+    return schedule, PREDICTED[predicted]
 
 
 def _read(kind: Any, folder: Path) -> Any:

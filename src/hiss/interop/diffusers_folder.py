@@ -13,7 +13,7 @@ from hiss.clap.towers import transformers_package
 from hiss.conditioners.clap_text import ClapText
 from hiss.diffusion.schedules import Linear
 from hiss.errors import HissError, UsageError
-from hiss.interop.audioldm import PARTS, diffusers_package
+from hiss.interop.audioldm import PARTS, PREDICTED, diffusers_package
 from hiss.model import AudioDiffusionModel
 from hiss.networks.diffusers_unet import DiffusersUNet
 from hiss.pipeline import Pipeline
@@ -21,7 +21,7 @@ from hiss.representations.latent import Latent
 from hiss.vocoders.hifigan import HifiGan, HifiGanConfig
 
 _LEVELS = ("DownEncoderBlock2D", "UpDecoderBlock2D")
-_PREDICTED = {"noise": "epsilon", "v": "v_prediction", "clean": "sample"}
+_PREDICTED = {ours: theirs for theirs, ours in PREDICTED.items()}
 _CLASSES: dict[str, Any] = {
     "vae": ("diffusers", "AutoencoderKL"),
     "unet": ("diffusers", "UNet2DConditionModel"),
