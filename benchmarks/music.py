@@ -2,7 +2,7 @@
 
     python benchmarks/music.py MODEL [--against MODEL ...] [--parts clips length steps pictures] [--json FILE]
     python benchmarks/music.py --parts ablation --budget 2000 [--recipe classical]
-    python benchmarks/music.py --parts signs [--bins 256 512 1024 2048]
+    python benchmarks/music.py --parts lossy [--bins 256 512 1024 2048] [--mels 128 192 256]
 
 `clips` makes 10 clips of 10 s and compares them, and those of other models, with the test split: FAD and KAD on both
 embeddings of music, beside real training recordings in their place (the floor) and beside white noise with the mean
@@ -10,9 +10,9 @@ spectrum of the training set; what a listener notices, and how many clips lie wi
 the most similar training recording. `length` makes one piece of a minute: a seam would show as a change of the spectrum
 that is larger at the edges of windows than anywhere else. `steps` compares numbers of steps. `pictures` draws real and
 generated spectrograms side by side. `ablation` trains a recipe with and without each auxiliary loss, for as many steps,
-and compares what comes out. `signs` says how much is lost with the signs of MDCT coefficients, which are the hardest to
-learn: the test split is decoded with random ones, for several numbers of bins. Memory is that of the whole process at
-its highest. Speed needs a machine that is otherwise idle.
+and compares what comes out. `lossy` says how much is lost with what is hardest to learn: the test split is decoded from
+MDCT coefficients with random signs, and from mel spectra, whose phases Griffin-Lim looks for. Memory is that of the
+whole process at its highest. Speed needs a machine that is otherwise idle.
 """
 
 import argparse
@@ -41,14 +41,18 @@ from hiss.evaluation.music import TRAITS
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline, load
 from hiss.plot import picture
+from hiss.representations import Representation
 from hiss.representations.mdct import MdctConfig
+from hiss.representations.mel import MelConfig
 from hiss.signal.losses import SpectralNorm, TimeDerivative
 from hiss.signal.mdct import mdct_power
+from hiss.signal.mel import MelProfile
 from hiss.signal.stft import stft
 from hiss.training.recipe import load_recipe, run_recipe
+from hiss.vocoders.griffin_lim import GriffinLimConfig
 
 EMBEDDINGS = ("music", "tonal")
-PARTS = ("clips", "length", "steps", "pictures", "ablation", "signs")
+PARTS = ("clips", "length", "steps", "pictures", "ablation", "lossy")
 LONG = 60.0
 """Seconds of the long piece."""
 FRAME = 0.016
@@ -253,24 +257,34 @@ def ablation(options: argparse.Namespace) -> dict[str, Any]:
     return {"distances": distances(real, sets)}
 
 
-def signs(options: argparse.Namespace) -> dict[str, Any]:
-    """Decodes real MDCT coefficients with random signs, and compares."""
+def lossy(options: argparse.Namespace) -> dict[str, Any]:
+    """Decodes what is left of real music when signs or phases are not known, and compares."""
     real = Real.read(options.data)
-    clips = [clip.cut(stop=min(options.length, clip.seconds)) for clip in real.test]
+    clips = [clip.cut(stop=min(options.length, clip.seconds)).mono() for clip in real.test]
+    rate = clips[0].sample_rate
     sets: dict[str, list[Audio]] = {}
     for bins in options.bins:
-        representation = MdctConfig(bins=bins, window="kbd").build(clips[0].sample_rate, 1)
-        found = sets[f"{bins} bins"] = []
+        transform = MdctConfig(bins=bins, window="kbd").build(rate, 1)
+        found = sets[f"MDCT of {bins} bins, random signs"] = []
         for item, clip in enumerate(clips):
-            encoded = representation.encode(clip.mono().samples[None])
+            encoded = transform.encode(clip.samples[None])
             chance = torch.rand(encoded.shape, generator=seeded(options.seed, "signs", item))
-            samples = representation.decode(encoded * (chance - 0.5).sign())[0, :, : clip.samples.shape[1]]
-            found.append(Audio(samples, clip.sample_rate))
+            found.append(decoded(transform, encoded * (chance - 0.5).sign(), clip))
+    for bins in options.mels:
+        profile = MelProfile(sample_rate=rate, n_fft=2048, hop=512, bins=bins, low=20, high=rate / 2)
+        mel = MelConfig(GriffinLimConfig(mel=profile)).build(rate, 1)
+        found = [decoded(mel, mel.encode(clip.samples[None]), clip) for clip in clips]
+        sets[f"mel spectrum of {bins} bins, phases by Griffin-Lim"] = found
     compared = distances(real, sets)
     grid = TRAITS["grid"]
     shares = {name: sum(map(grid, one)) / len(one) for name, one in ({"real": clips} | sets).items()}
     print("share on the 12-tone grid: " + ", ".join(f"{name} {share:.2f}" for name, share in shares.items()))
     return {"distances": compared, "grid": shares}
+
+
+def decoded(representation: Representation, encoded: Tensor, clip: Audio) -> Audio:
+    """Returns the sound of what was made of a clip, as long as that."""
+    return Audio(representation.decode(encoded)[0, :, : clip.samples.shape[1]], clip.sample_rate)
 
 
 WORK: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
@@ -279,13 +293,13 @@ WORK: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "steps": steps,
     "pictures": pictures,
     "ablation": ablation,
-    "signs": signs,
+    "lossy": lossy,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="a bundled model or a folder; ablation and signs need none")
+    parser.add_argument("model", nargs="?", help="a bundled model or a folder; ablation and lossy need none")
     parser.add_argument("--against", nargs="+", default=[], help="other models, such as the described one")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["clips", "length", "steps"])
     parser.add_argument("--data", default="$HISS_DATA/classical", help="folder of the shards of a pack")
@@ -296,13 +310,14 @@ def main() -> None:
     parser.add_argument("--recipe", default="classical", help="of the ablation")
     parser.add_argument("--budget", type=int, default=2000, help="training steps of the ablation, for each choice")
     parser.add_argument("--changes", nargs="+", default=[], help="KEY=VALUE of the recipe of the ablation")
-    parser.add_argument("--bins", type=int, nargs="+", default=[256, 512, 1024, 2048], help="of the signs")
+    parser.add_argument("--bins", type=int, nargs="+", default=[256, 512, 1024, 2048], help="of the MDCT")
+    parser.add_argument("--mels", type=int, nargs="+", default=[128, 192, 256], help="bins of the mel spectrum")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.model is None and not set(options.parts) <= {"ablation", "signs"}:
+    if options.model is None and not set(options.parts) <= {"ablation", "lossy"}:
         parser.error("name a model")
     facts = {}
     for part in options.parts:

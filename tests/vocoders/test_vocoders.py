@@ -9,7 +9,7 @@ from torch import Tensor
 from hiss.errors import HissError, UsageError
 from hiss.noise import seeded
 from hiss.signal.mel import MelProfile
-from hiss.vocoders import Vocoder, VocoderConfig
+from hiss.vocoders import Vocoder, VocoderConfig, griffin_lim
 from hiss.vocoders.griffin_lim import GriffinLimConfig
 from hiss.vocoders.hifigan import HifiGanConfig
 from hiss.vocoders.istft import IstftConfig
@@ -142,9 +142,20 @@ def test_griffin_lim_keeps_pitch_level_and_time() -> None:
     audio = 0.3 * torch.sin(2 * torch.pi * 440 * time)[None] * (time > 0.5)
     copy = build(GriffinLimConfig(mel=profile))(profile(audio))[:, :8000]
     spectrum = torch.fft.rfft(copy[0, 4000:]).abs()
-    assert 2 * int(spectrum.argmax()) == pytest.approx(440, abs=2)
+    assert 2 * int(spectrum.argmax()) == pytest.approx(440, abs=8)  # mel bands are 40 Hz apart there
     assert float(copy[0, 5000:7000].std()) == pytest.approx(float(audio[0, 5000:7000].std()), rel=0.1)
     assert float(copy[0, :3500].abs().max()) < 0.01
+
+
+@pytest.mark.parametrize("block", [20, 64, 223])
+def test_griffin_lim_in_blocks_is_griffin_lim_of_all_at_once(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    vocoder = build(GriffinLimConfig(mel=MEL, iterations=3))
+    mel = MEL(chord(MEL, 20_000))
+    whole = vocoder(mel)
+    monkeypatch.setattr(griffin_lim, "_BLOCK", block)
+    blocks = vocoder(mel)
+    assert blocks.shape == whole.shape == (2, 20_000)
+    assert torch.allclose(blocks, whole, atol=1e-4)
 
 
 def test_griffin_lim_needs_no_training_and_gives_the_same_sound_alone_and_in_a_crowd() -> None:

@@ -15,6 +15,10 @@ from hiss.signal.stft import istft, stft
 from hiss.vocoders.base import Vocoder, VocoderConfig, inside, surrounded
 
 _TINY = 1e-9
+_BLOCK = 2048
+"""Frames that are done at once."""
+_DRAWN = 256
+"""Frames whose phases are drawn at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +56,33 @@ class GriffinLim(Vocoder):
         self.trained.fill_(True)
 
     def synthesise(self, mel: Tensor) -> Tensor:
-        profile, frames = self.config.mel, mel.shape[-1]
-        heard = surrounded(mel).exp()
-        magnitude = (_inverse(profile).to(heard) @ heard).clamp(min=0)
-        chance = 2 * math.pi * torch.rand(magnitude.shape[1:], generator=seeded("phases"))
-        phases = torch.polar(torch.ones_like(chance), chance).to(magnitude.device)
+        """Returns audio [batch, frames * hop] of a log-mel [batch, bins, frames], of any length at the same memory.
+
+        Blocks of frames are done one after the other, each with as many neighbours as an iteration can reach as often
+        as there are iterations: so the result is that of all frames at once.
+        """
+        profile, heard = self.config.mel, surrounded(mel)
+        frames, reach = heard.shape[-1], (self.config.iterations + 1) * math.ceil(profile.n_fft / profile.hop)
+        pieces = []
+        for start in range(0, frames - 2, _BLOCK):
+            end = min(start + _BLOCK, frames - 2)
+            first, behind = max(0, start - reach), min(frames, end + 2 + reach)
+            audio = inside(self._spectrum(heard[..., first:behind], first), hop=profile.hop)
+            pieces.append(audio[..., (start - first) * profile.hop : (end - first) * profile.hop])
+        return torch.cat(pieces, dim=-1)
+
+    def _spectrum(self, heard: Tensor, first: int) -> Tensor:
+        """Returns the spectrum [batch, n_fft // 2 + 1, frames] of log-mels, the frames from `first` on of a whole."""
+        profile, frames = self.config.mel, heard.shape[-1]
+        magnitude = (_inverse(profile).to(heard) @ heard.exp()).clamp(min=0)
+        phases = _phases(magnitude.shape[1], first, frames).to(magnitude.device)
         mixed, before = self.config.momentum / (1 + self.config.momentum), torch.zeros_like(phases)
         for _ in range(self.config.iterations):
-            made = istft(magnitude * phases, hop=profile.hop, samples=(frames + 1) * profile.hop)
+            made = istft(magnitude * phases, hop=profile.hop, samples=(frames - 1) * profile.hop)
             consistent = stft(made, n_fft=profile.n_fft, hop=profile.hop)
             ahead = consistent - mixed * before
             phases, before = ahead / ahead.abs().clamp(min=_TINY), consistent
-        return inside(magnitude * phases, hop=profile.hop)
+        return magnitude * phases
 
     def fit(self, mels: Iterable[Tensor]) -> None:
         """Measures nothing: the mel spectrum is taken as it is."""
@@ -75,3 +94,11 @@ def _inverse(profile: MelProfile) -> Tensor:
     filters = mel_filters(profile.sample_rate, profile.n_fft, profile.bins, profile.low, profile.high)
     inverse: Tensor = torch.linalg.pinv(filters.double()).float()
     return inverse
+
+
+def _phases(bins: int, first: int, frames: int) -> Tensor:
+    """Returns random phases [bins, frames], as exp(i phase), which are the same for a frame wherever a part begins."""
+    draws = range(first // _DRAWN, (first + frames - 1) // _DRAWN + 1)
+    chance = torch.cat([torch.rand(bins, _DRAWN, generator=seeded("phases", draw)) for draw in draws], dim=-1)
+    chance = 2 * math.pi * chance.narrow(1, first % _DRAWN, frames)
+    return torch.polar(torch.ones_like(chance), chance)
