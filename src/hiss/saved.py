@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from hiss.audio import replacing
 from hiss.autoencoder import Vae, VaeConfig
@@ -18,11 +18,12 @@ from hiss.clap import Clap, ClapConfig
 from hiss.errors import HissError, UsageError
 from hiss.lora import Lora, LoraConfig
 from hiss.model import AudioDiffusionModel, ModelConfig
+from hiss.rounding import Bits, restored, rounded
 from hiss.spec import Spec
 from hiss.vocoders import VocoderConfig
 
-FORMAT = 1
-"""Version of the folder format; a folder of a newer one is refused."""
+FORMAT = 2
+"""Version of the folder format; a folder of a newer one is refused. The second has weights of 8 bits, too."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,17 @@ KINDS: Mapping[str, Kind] = {
 """Complete models, parts that are trained before them, and adapters of them. A folder without a kind is the first."""
 
 
-def write_model(model: nn.Module, folder: Path, *, card: str = "") -> None:
+def write_model(model: nn.Module, folder: Path, *, card: str = "", bits: Bits | None = None) -> None:
     """Writes the folder of a model or a part; each file is replaced whole, the weights first.
 
-    Floating point weights are stored as they are, so a model cast to half precision makes a file of half the size.
+    Weights are stored in so many `bits`, or as they are: a model cast to half precision makes a file of half the size.
     """
     own = cast(Spec, model.config)
     kind = next(name for name, known in KINDS.items() if isinstance(own, known.config))
-    config = {"format": FORMAT, "hiss": version("hiss"), "kind": kind, "model": own.to_dict()}
+    config = {"format": 2 if bits == 8 else 1, "hiss": version("hiss"), "kind": kind, "model": own.to_dict()}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     parts = {
-        "model.safetensors": save(weights, metadata={"format": "hiss"}),
+        "model.safetensors": save(rounded(weights, bits) if bits else weights, metadata={"format": "hiss"}),
         "config.json": (json.dumps(config, indent=2) + "\n").encode(),
     }
     if card:
@@ -117,7 +118,7 @@ def read_part(folder: Path, kind: str) -> nn.Module:
     config = read_config(folder, kind)
     path = folder / "model.safetensors"
     try:
-        weights = load_file(path)
+        weights = restored(load_file(path))
     except FileNotFoundError as error:
         raise HissError(f"{folder} lacks model.safetensors, the weights of the model") from error
     except (SafetensorError, OSError) as error:
@@ -126,11 +127,16 @@ def read_part(folder: Path, kind: str) -> nn.Module:
         model = KINDS[kind].build(config)
     own = model.state_dict()
     wrong = sorted(own.keys() ^ weights.keys())
-    wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+    wrong += sorted(name for name in own.keys() & weights.keys() if not _alike(own[name], weights[name]))
     if wrong:
         raise HissError(f"{path} does not fit its config.json: {len(wrong)} weights differ, such as {wrong[0]}")
     model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in weights.items()})
     return model
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Tells whether one tensor can take the place of the other."""
+    return one.shape == other.shape and one.is_floating_point() == other.is_floating_point()
 
 
 def summary(card: str) -> str:

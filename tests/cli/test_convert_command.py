@@ -6,7 +6,7 @@ import pytest
 from audioldms import theirs
 from command_line import hiss
 
-from hiss.pipeline import load
+from hiss.pipeline import folder_of, load
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -23,6 +23,14 @@ def test_an_audioldm_comes_in_and_goes_out(tmp_path: Path) -> None:
     assert (tmp_path / "back" / "model_index.json").is_file()
 
 
+def test_a_model_becomes_smaller(tmp_path: Path) -> None:
+    done = hiss("convert", "tones", "--bits", "8", "-o", tmp_path / "small")
+    assert done.exit_code == 0, done.output
+    before, after = ((path / "model.safetensors").stat().st_size for path in (folder_of("tones"), tmp_path / "small"))
+    assert after < 0.6 * before
+    assert load(tmp_path / "small").card == load("tones").card
+
+
 def test_a_denoiser_becomes_onnx(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="ONNX needs the extra 'onnx'")
     done = hiss("convert", "denoise-16k", "--to", "onnx", "-o", tmp_path / "new" / "denoise.onnx")
@@ -33,7 +41,10 @@ def test_a_denoiser_becomes_onnx(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (("digits",), 1, "digits holds no AudioLDM: it lacks vae/config.json"),
+        (("digits",), 2, "digits is a model of ours already; ask for a smaller one by --bits"),
+        (("digits", "--bits", "9"), 2, "bits are those of a model of ours: 32, 16 or 8"),
+        (("digits", "--bits", "8", "--to", "onnx"), 2, "bits are those of a model of ours"),
+        ((".",), 1, ". holds no AudioLDM: it lacks vae/config.json"),
         (("digits", "--to", "diffusers"), 2, "only latent models of mono sound have parts that diffusers knows"),
         (("digits", "--to", "onnx"), 2, "only a causal denoiser can be exported"),
         (("digitz", "--to", "onnx"), 2, "unknown model 'digitz'"),
