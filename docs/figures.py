@@ -60,6 +60,7 @@ def main() -> None:
     denoise()
     digits()
     sounds()
+    music()
 
 
 def draw_idea(path: Path) -> None:
@@ -125,6 +126,12 @@ def sounds() -> None:
     picture(rows, DOCS / "images" / "sounds.png")
     for number, (_, sound) in enumerate(rows, 1):
         keep(f"sounds {number}", sound)
+
+
+def music() -> None:
+    """Writes what the model of music makes; its picture is that of `benchmarks/music.py`, beside real music."""
+    for number, sound in enumerate(hiss.load("classical").generate(count=3, length=10.0, seed=0), 1):
+        keep(f"music {number}", sound.normalize())
 
 
 def keep(name: str, sound: Audio) -> None:

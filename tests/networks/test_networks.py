@@ -1,5 +1,7 @@
 """Every network that is registered keeps the contract of F(x, noise, condition)."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -119,6 +121,24 @@ def test_a_unet_works_over_two_dimensions_with_a_coordinate_and_tokens() -> None
     hidden[:, 2:] = 100.0
     torch.testing.assert_close(heard, network(x, torch.zeros(2), Condition(tokens=hidden, mask=mask)))
     assert not torch.allclose(heard, network(x, torch.zeros(2), Condition(tokens=tokens + 1, mask=mask)))
+
+
+def test_a_unet_with_rows_knows_where_it_is() -> None:
+    config = UNetConfig(channels=(8, 16), patch=(2, 2), factors=((3, 2),), attention=(False, False), embedding=16)
+    has = Ports(channels=1, dims=2, bins=31)
+    plain, placed = (replace(config, rows=rows).build(has) for rows in (False, True))
+    placed.load_state_dict(awake(plain).state_dict(), strict=False)
+    x = torch.randn(2, 1, 31, 9)
+    heard = plain(x, torch.zeros(2), Condition())
+    torch.testing.assert_close(placed(x, torch.zeros(2), Condition()), heard)  # nothing is learned yet
+    learned = dict(placed.named_parameters())
+    assert learned["down.0.0.rows"].shape == (8, 18, 1)  # 31 bins and 5 of padding
+    assert learned["up.1.0.rows"].shape == (32, 6, 1)
+    with torch.no_grad():
+        learned["down.0.0.rows"][:, 15] += torch.randn(8, 1)  # of bin 30, the last one
+    assert not torch.allclose(placed(x, torch.zeros(2), Condition())[..., 30, :], heard[..., 30, :], atol=1e-3)
+    with pytest.raises(UsageError, match="rows are those of spectra"):
+        replace(config, patch=2, factors=(2,), rows=True).build(Ports(channels=1))
 
 
 @pytest.mark.parametrize("factors", [(3,), (2, 4)])

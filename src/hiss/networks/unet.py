@@ -45,6 +45,9 @@ class UNetConfig(NetworkConfig, name="unet"):
     dropout: float = 0.0
     coordinate: bool = False
     """Tells the network where on the first space dimension (frequency, over 2) it is, by one more input channel."""
+    rows: bool = False
+    """Tells it more exactly, over 2 space dimensions: each block learns a vector for each row of the first one, a band
+    of frequencies, and adds it to what it is given."""
 
     def __post_init__(self) -> None:
         levels = len(self.channels)
@@ -61,15 +64,18 @@ class UNetConfig(NetworkConfig, name="unet"):
 class Stage(nn.Module):
     """A residual block, followed by attention where the level asks for it."""
 
-    def __init__(self, config: UNetConfig, ports: Ports, level: int, inputs: int) -> None:
+    def __init__(self, config: UNetConfig, ports: Ports, level: int, inputs: int, rows: int) -> None:
         super().__init__()
         channels = config.channels[level]
+        self.rows = nn.Parameter(torch.zeros(inputs, rows, 1)) if rows else None
         self.block = ResidualBlock(ports.dims, inputs, channels, config.embedding, config.dropout)
         attends = config.attention[level]
         self.attend = Attention(channels, head=config.head) if attends else None
         self.cross = Attention(channels, head=config.head, tokens=ports.tokens) if attends and ports.tokens else None
 
     def forward(self, x: Tensor, embedding: Tensor, condition: Condition) -> Tensor:
+        if self.rows is not None:
+            x = x + self.rows
         x = self.block(x, embedding)
         if self.attend is not None:
             x = self.attend(x)
@@ -94,13 +100,18 @@ class UNet(Network):
         self.multiple = tuple(math.prod(column) for column in zip(self.patch, *factors, strict=True))
         block = math.prod(self.patch)
         inputs = (ports.channels + ports.signal + config.coordinate) * block
+        if config.rows and (dims < 2 or not ports.bins):
+            raise UsageError("rows are those of spectra; over samples, set rows of the network to false")
+        rows = -(-ports.bins // self.multiple[0]) * math.prod(factor[0] for factor in factors) if config.rows else 0
         self.embedding = NoiseEmbedding(config.embedding, ports.vector)
         self.enter = conv(dims, inputs, widths[0])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
-            self.down.append(nn.ModuleList(Stage(config, ports, level, width) for _ in range(config.blocks)))
-            self.up.append(nn.ModuleList(Stage(config, ports, level, 2 * width) for _ in range(config.blocks)))
+            self.down.append(nn.ModuleList(Stage(config, ports, level, width, rows) for _ in range(config.blocks)))
+            self.up.append(nn.ModuleList(Stage(config, ports, level, 2 * width, rows) for _ in range(config.blocks)))
+            if level < len(factors):
+                rows //= factors[level][0]
         for level, factor in enumerate(factors):
             self.shrink.append(Resample(widths[level], widths[level + 1], factor, "down"))
             self.grow.append(Resample(widths[level + 1], widths[level], factor, "up"))
