@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from math import log10
+from math import log2, log10
 from pathlib import Path
 
 import pytest
@@ -349,6 +349,13 @@ def test_pitch_is_drawn_within_its_range_and_changes_the_speed_with_it(tmp_path:
     assert torch.equal(
         next(opened(config, samples=RATE).once(1)).audio[0, 0], Audio.load(tmp_path / "a.wav").samples[0, :RATE]
     )
+
+
+def test_what_is_in_tune_stays_so(tmp_path: Path) -> None:
+    Audio(0.5 * torch.sin(2 * torch.pi * 1000 * torch.arange(2 * RATE) / RATE), RATE).save(tmp_path / "a.wav")
+    clip = clips(AudioFolder(path=str(tmp_path), pitch=1.0, tuned=True, crop="start"), count=40, samples=RATE)
+    semitones = {round(12 * log2(tone(audio[0, :4000]) * RATE / 4000 / 1000), 1) for audio in clip.audio}
+    assert semitones == {-1.0, 0.0, 1.0}
 
 
 def test_a_recording_of_one_sample_survives_another_pitch(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def cut(  # the one place where chance touches a clip
 ) -> Example:
     """Returns a clip of that many samples of a recording that `read(start, samples)` gives, cut and augmented."""
     place, ahead, loud, flip, high = torch.rand(5, dtype=torch.float64, generator=generator).tolist()
-    speed = 2 ** (config.pitch * (2 * high - 1) / 12) if augment else 1.0
+    semitones = config.pitch * (2 * high - 1)
+    speed = 2 ** ((round(semitones) if config.tuned else semitones) / 12) if augment else 1.0
     taken = min(recording.samples, ceil(samples * speed))
     start = int(place * (recording.samples - taken + 1)) if config.crop == "random" else 0
     clip = change_speed(read(start, taken), speed)[:, :samples]
