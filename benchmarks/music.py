@@ -183,11 +183,11 @@ def clips(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def edges(pipeline: Pipeline, samples: int) -> Tensor:
-    """Returns the seconds at which windows of a piece begin and end."""
+    """Returns the seconds at which windows begin and end within a piece, not with it."""
     representation, config = pipeline.model.representation, pipeline.model.config
     size = representation.shape(config.window)[-1]
     starts = editing.window_starts(representation.shape(samples)[-1], size, size // 2, loop=False)
-    return torch.cat([starts, starts + size]) * representation.hop / config.sample_rate
+    return torch.cat([starts[1:], starts[:-1] + size]) * representation.hop / config.sample_rate
 
 
 def length(options: argparse.Namespace) -> dict[str, Any]:
@@ -202,6 +202,7 @@ def length(options: argparse.Namespace) -> dict[str, Any]:
     times = (torch.arange(len(change)) + 0.5) * hop / piece.sample_rate
     places = edges(pipeline, piece.samples.shape[1])
     near = (times[:, None] - places).abs().amin(dim=1) < 3 * FRAME
+    inside = (times > 3 * FRAME) & (times < piece.seconds - 3 * FRAME)  # it comes out of silence, and ends in it
     seconds = piece.samples[:, : int(LONG) * piece.sample_rate].unflatten(1, (int(LONG), -1)).square().mean(dim=(0, 2))
     levels = 10 * seconds.clamp(min=1e-12).log10()
     time_axis = torch.arange(len(levels)) - (len(levels) - 1) / 2
@@ -209,7 +210,7 @@ def length(options: argparse.Namespace) -> dict[str, Any]:
     drift = slope * len(levels)
     unit = 1 if sys.platform == "darwin" else 1024
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
-    at, elsewhere = ({"mean": float(one.mean()), "most": float(one.max())} for one in (change[near], change[~near]))
+    at, elsewhere = ({"mean": float(one.mean()), "most": float(one.max())} for one in (change[near], change[inside & ~near]))
     print(f"a piece of {LONG:g} s took {spent:.1f} s and {memory:.2f} GiB")
     print(f"change of the spectrum at the edges of windows: {at['mean']:.2f} dB, {at['most']:.2f} dB at most", end="; ")
     print(f"elsewhere {elsewhere['mean']:.2f} dB, {elsewhere['most']:.2f} dB at most")

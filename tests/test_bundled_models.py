@@ -9,6 +9,7 @@ import torch
 from hiss.audio import Audio
 from hiss.evaluation.embeddings import find
 from hiss.evaluation.judge import Judge
+from hiss.evaluation.music import TRAITS
 from hiss.evaluation.speech import si_sdr
 from hiss.pipeline import Pipeline, bundled, load
 
@@ -83,6 +84,17 @@ def test_all_models_together_are_small() -> None:
     sizes = {folder.name: (folder / "model.safetensors").stat().st_size / 1e6 for folder in folders}
     assert sum(sizes.values()) < 80
     assert sizes["sounds"] < 40
+    assert sizes["classical"] < 20
+
+
+def test_music_has_tones_notes_and_a_sensible_level() -> None:
+    for piece in load("classical").generate(count=2, length=7.0, seed=0):
+        heard = {name: trait(piece) for name, trait in TRAITS.items()}
+        assert heard["grid"] > 0.55
+        assert 1.5 < heard["onsets"] < 7
+        assert 700 < heard["centroid"] < 2700
+        assert -26 < heard["level"] < -12
+        assert heard["silence"] == 0
 
 
 def test_sounds_are_heard_as_what_was_asked_for() -> None:
