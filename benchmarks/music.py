@@ -210,7 +210,9 @@ def length(options: argparse.Namespace) -> dict[str, Any]:
     drift = slope * len(levels)
     unit = 1 if sys.platform == "darwin" else 1024
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
-    at, elsewhere = ({"mean": float(one.mean()), "most": float(one.max())} for one in (change[near], change[inside & ~near]))
+    at, elsewhere = (
+        {"mean": float(one.mean()), "most": float(one.max())} for one in (change[near], change[inside & ~near])
+    )
     print(f"a piece of {LONG:g} s took {spent:.1f} s and {memory:.2f} GiB")
     print(f"change of the spectrum at the edges of windows: {at['mean']:.2f} dB, {at['most']:.2f} dB at most", end="; ")
     print(f"elsewhere {elsewhere['mean']:.2f} dB, {elsewhere['most']:.2f} dB at most")
