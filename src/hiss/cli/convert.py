@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -10,7 +10,9 @@ from hiss.cli.completion import complete_model
 from hiss.cli.outputs import check_writable
 from hiss.cli.terminal import terminal
 from hiss.errors import UsageError
-from hiss.rounding import Bits
+
+if TYPE_CHECKING:
+    from hiss.rounding import Bits
 
 EXAMPLE = "Example: hiss convert audioldm-s-full-v2/ -o models/audioldm"
 
@@ -58,7 +60,7 @@ def convert(
                 f"{source} is a model of ours already; ask for a smaller one by --bits, or another form by --to"
             )
         pipeline = load(source) if ours else read_audioldm(source)
-        pipeline.save_pretrained(output, bits=cast(Bits | None, bits))
+        pipeline.save_pretrained(output, bits=cast("Bits | None", bits))
     elif to is Form.diffusers:
         from hiss.interop.diffusers_folder import write_diffusers
 
