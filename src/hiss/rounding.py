@@ -21,7 +21,7 @@ def rounded(weights: Mapping[str, Tensor], bits: Bits) -> dict[str, Tensor]:
     Of 8 bits are matrices and kernels, in units of 1/127 of the largest number of each row (output channel), which is
     kept beside them. What else is floating point keeps 16.
 
-    Source: Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference", symmetric per channel.
+    Source: Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference", section 2.2.
     """
     found: dict[str, Tensor] = {}
     for name, weight in weights.items():
