@@ -100,7 +100,8 @@ class DataConfig(Spec, ABC):
     polarity: bool = False
     """Every other clip is turned upside down (at random)."""
     pitch: float = 0.0
-    """Semitones, at most, by which a clip is played higher and faster, or lower and slower, like a tape (at random)."""
+    """Semitones, at most, by which a clip is played higher and faster, or lower and slower, like a tape (at random).
+    What its caption says of notes and beats per minute goes along."""
     tuned: bool = False
     """Whether `pitch` is drawn in whole semitones, so that what is in tune stays so."""
     min_seconds: float = 0.0

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hiss.data.base import DataConfig, Dataset, Recording, Report, Split
+from hiss.data.captions import accelerate, transpose
 from hiss.errors import UsageError
 from hiss.noise import seeded
 from hiss.signal.damage import change_speed
@@ -71,8 +72,10 @@ def cut(  # the one place where chance touches a clip
 ) -> Example:
     """Returns a clip of that many samples of a recording that `read(start, samples)` gives, cut and augmented."""
     place, ahead, loud, flip, high = torch.rand(5, dtype=torch.float64, generator=generator).tolist()
-    semitones = config.pitch * (2 * high - 1)
-    speed = 2 ** ((round(semitones) if config.tuned else semitones) / 12) if augment else 1.0
+    semitones = config.pitch * (2 * high - 1) if augment else 0.0
+    if config.tuned:
+        semitones = round(semitones)
+    speed = 2 ** (semitones / 12)
     taken = min(recording.samples, ceil(samples * speed))
     start = int(place * (recording.samples - taken + 1)) if config.crop == "random" else 0
     clip = change_speed(read(start, taken), speed)[:, :samples]
@@ -88,7 +91,8 @@ def cut(  # the one place where chance touches a clip
     gain = min(10 ** (decibels / 20), 1 / peak) if peak else 1.0
     audio = torch.zeros(clip.shape[0], samples)
     audio[:, lead : lead + real] = clip.mul(sign * gain).clamp(-1, 1)
-    return Example(audio, lead + real, replace(recording.prompt, start=start / sample_rate))
+    text = recording.prompt.text and accelerate(transpose(recording.prompt.text, round(semitones)), speed)
+    return Example(audio, lead + real, replace(recording.prompt, text=text, start=start / sample_rate))
 
 
 def collate(examples: Sequence[Example], sample_rate: int) -> Batch:

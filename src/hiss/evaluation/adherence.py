@@ -10,11 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from hiss.audio import Audio
+from hiss.data.captions import notes
 from hiss.signal.mel import log_mel
 
-_LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-_SIGNS = {"sharp": 1, "#": 1, "♯": 1, "flat": -1, "♭": -1}
-_NOTE = re.compile(r"(?<![\w'-])([A-G])(?:[ -]?(sharp|flat)\b|([#♯♭])|(?![\w'-]))")
 _TWO_NOTES = re.compile(r"\b(trills?|leaps|two)\b")
 _MANY_NOTES = re.compile(r"\b(scales?|melody|tune|chords?|arpeggios?|arpeggiates)\b")
 _CHORD = re.compile(r"\bchords?\b")
@@ -49,17 +47,11 @@ class Said:
 def said(caption: str) -> Said:
     """Returns what a caption says of notes, tempo and loudness.
 
-    A note is a capital letter from A to G, alone or with its sign; an A that opens the caption is the article. Of
-    several words of tempo or loudness the first counts.
+    Of several words of tempo or loudness the first counts.
     """
-    notes = []
-    for match in _NOTE.finditer(caption):
-        letter, sign = match[1], _SIGNS.get(match[2] or match[3], 0)
-        if sign or letter != "A" or match.start():
-            notes.append((_LETTERS[letter] + sign) % 12)
     small = caption.lower()
     return Said(
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys(pitch for _, pitch in notes(caption))),
         among=3 if _MANY_NOTES.search(small) else 2 if _TWO_NOTES.search(small) else 1,
         chord=bool(_CHORD.search(small)) and not _BROKEN.search(small),
         tempo=_first(_TEMPO, small),
