@@ -1,6 +1,6 @@
 """Times our U-Net against the U-Nets of two other projects at equal parameter counts, on clips of one second.
 
-    python benchmarks/networks.py [--recipe digits] [--rounds 5] [--seconds 1] [--threads 1 2] [--json FILE]
+    python benchmarks/networks.py [--recipe digits-waveform] [--rounds 5] [--seconds 1] [--threads 1 2] [--json FILE]
 
 Ours is the network of a recipe; the peers are given as many parameters, to within 5 %.
 Each figure is the median over rounds; in a round the networks take turns, so that a busy machine slows all of them.
@@ -131,7 +131,7 @@ def report(configs: dict[str, NetworkConfig], rows: Rows) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="digits", help="whose network it is: a name or a YAML file")
+    parser.add_argument("--recipe", default="digits-waveform", help="whose network it is: a name or a YAML file")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each network runs in a round")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])

@@ -1,6 +1,6 @@
 """Trains our U-Net and its peers alike, without prompts, and judges what they generate.
 
-    python benchmarks/quality.py [--recipe digits] [--minutes 10] [--networks hiss ...] [--json FILE]
+    python benchmarks/quality.py [--recipe digits-waveform] [--minutes 10] [--networks hiss ...] [--json FILE]
 
 Data and network come from a recipe. Only the network differs: examples, loss, optimiser, sampler, noise, number of
 parameters and minutes are the same. The learning rate stays constant after its warm-up, as nobody knows beforehand how
@@ -92,7 +92,7 @@ def report(reports: dict[str, tuple[int, int, GenerationReport]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="digits", help="a name or a YAML file; its data must be spoken digits")
+    parser.add_argument("--recipe", default="digits-waveform", help="a name or a YAML file, of spoken digits")
     parser.add_argument("--minutes", type=float, default=10.0, help="training of each network")
     parser.add_argument("--networks", nargs="+", help="some of those compared; all by default")
     parser.add_argument("--count", type=int, default=300, help="recordings that are generated and judged")

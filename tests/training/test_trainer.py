@@ -276,6 +276,22 @@ def test_the_loss_falls_and_progress_is_told(tmp_path: Path) -> None:
     assert told[-1][3] == 0 <= told[0][3] <= 300
 
 
+def test_preparing_the_data_does_not_count_as_slow_steps(tmp_path: Path) -> None:
+    told: list[float] = []
+
+    class Prepared(Noise):
+        def batches(self, batch_size: int, **place: Any) -> Iterator[Batch]:
+            time.sleep(1)
+            return super().batches(batch_size, **place)
+
+    class Listener:
+        def update(self, step: int, loss: float, examples_per_second: float, seconds_left: float) -> None:
+            told.append(seconds_left)
+
+    train(Toy(), config(), Prepared(), None, tmp_path, progress=Listener())
+    assert told[9] < 5  # fifty steps of as long as the ten before; with the second they would take longer
+
+
 def test_demos_hear_averaged_weights_and_do_not_disturb_the_run(tmp_path: Path, reference: tuple[Path, str]) -> None:
     shown = []
 

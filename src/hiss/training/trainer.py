@@ -167,6 +167,7 @@ class _Run:
         )
         self.objective.train()
         first, pace, ended = self.step, 0.0, "steps" if self.step >= config.steps else None
+        prepared = self.stopping.elapsed  # data that are encoded beforehand may have taken long
         while ended is None:
             begun = time.monotonic()
             rate = config.rate(self.step)
@@ -180,8 +181,9 @@ class _Run:
             pace += max(1 / (self.step - first), 0.05) * (time.monotonic() - begun - pace)
             speed = config.batch_size * config.accumulate * engine.world / pace
             if self.progress is not None and engine.rank == 0:
-                steps_left = (config.steps - self.step) * self.stopping.elapsed / (self.step - first)
-                self.progress.update(self.step, self.health.loss, speed, min(steps_left, self.stopping.seconds_left))
+                each = (self.stopping.elapsed - prepared) / (self.step - first)
+                left = min(each * (config.steps - self.step), self.stopping.seconds_left)
+                self.progress.update(self.step, self.health.loss, speed, left)
             if self.due(config.log_every):
                 values = {f"train/{name}": value for name, value in step.values.items()}
                 values |= {"train/gradient_norm": step.norm, "train/learning_rate": rate}
