@@ -14,7 +14,7 @@ from hiss.plot import picture
 
 DOCS = Path(__file__).parent
 RECORDINGS = Path(hiss.__file__).parent / "recordings"
-WALK = (1, 4, 8, 16)
+WALK = (1, 2, 4, 8)
 """Steps after which the walk from noise to a digit is drawn."""
 
 PROMPTS = (
