@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hiss.audio import Audio
-from hiss.data.folder import AudioFolder
 from hiss.data.captions import accelerate, notes, transpose
+from hiss.data.folder import AudioFolder
 
 
 @pytest.mark.parametrize(
