@@ -19,7 +19,7 @@ from torch import nn
 from toy_run import Noise, Toy, config, fingerprint, run
 
 from hiss.errors import HissError, UsageError
-from hiss.training import Journal, TrainerConfig, checkpoints, train
+from hiss.training import Journal, TrainerConfig, checkpoints, engine, train
 from hiss.training.engine import Engine, release
 from hiss.types import Batch
 
@@ -315,13 +315,29 @@ def test_training_leaves_the_global_random_state_and_the_objective_as_they_were(
     assert toy.training
 
 
-def test_bf16_trains_float32_weights(tmp_path: Path, reference: tuple[Path, str]) -> None:
+def test_bf16_trains_float32_weights(
+    tmp_path: Path, reference: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "computes_bf16", lambda: True)
     result, toy = run(tmp_path, precision="bf16")
     assert all(p.dtype == torch.float32 for p in toy.parameters())
     plain = metrics(reference[0])[-1]["validation/loss"]
     assert result.best is not None
     assert result.best.loss == pytest.approx(plain, rel=0.05)
     assert result.best.loss != plain
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="bf16 works on this machine")
+def test_a_cpu_without_bf16_trains_in_float32_and_says_so(
+    tmp_path: Path,
+    reference: tuple[Path, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False}, raising=False)
+    _, toy = run(tmp_path, precision="bf16")
+    assert fingerprint(toy) == reference[1]
+    assert "trained in float32" in caplog.text
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 works on this machine")

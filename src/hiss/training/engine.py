@@ -1,5 +1,6 @@
 """One optimiser step on any number of processes: forward, backward, sum, clip, update."""
 
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from hiss.noise import seeded
 from hiss.training.config import TrainerConfig
 from hiss.training.objective import AdversarialObjective
 from hiss.types import Batch
+
+log = logging.getLogger(__name__)
 
 MINIMISED = ("loss", "contest", "adversary")
 """What of an objective is minimised; only an adversary adds the others to the loss."""
@@ -161,12 +164,21 @@ def _accelerator(precision: str, *, contested: bool) -> Any:
     cpu = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()
     # An adversary that has not joined yet has no gradients, which is no error.
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)] if contested else []
-    accelerator = Accelerator(
+    on_cpu = cpu or not torch.accelerator.is_available()
+    if precision == "fp16" and on_cpu:
+        raise UsageError("trainer.precision fp16 needs a GPU; on a CPU use no or bf16")
+    if precision == "bf16" and on_cpu and not computes_bf16():
+        log.warning("this CPU cannot compute in bf16 itself, and would be many times slower with it: trained in float32")
+        precision = "no"
+    return Accelerator(
         cpu=cpu, mixed_precision=precision, gradient_accumulation_plugin=accumulation, kwargs_handlers=handlers
     )
-    if precision == "fp16" and accelerator.device.type == "cpu":
-        raise UsageError("trainer.precision fp16 needs a GPU; on a CPU use no or bf16")
-    return accelerator
+
+
+def computes_bf16() -> bool:
+    """Returns whether the CPU has instructions for bfloat16; True where torch cannot tell."""
+    tell = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.12
+    return tell is None or any(there for name, there in tell().items() if name.endswith("bf16"))
 
 
 def uncompiled() -> AbstractContextManager[None]:
