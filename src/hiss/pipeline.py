@@ -362,7 +362,7 @@ class Pipeline:
         elif self.reads:
             prompt = Prompt(text=str(asked).strip() or None)
         else:
-            prompt = self._chosen(dict(self._field(word) for word in str(asked).split()))
+            prompt = self._chosen(self._named(str(asked).split()))
         for conditioner in self.model.conditioners:
             assert isinstance(conditioner, Conditioner)
             conditioner.check(prompt)
@@ -378,11 +378,17 @@ class Pipeline:
                 raise unknown(field, value, self.labels[field])
         return Prompt(text=text or None, labels=labels)
 
-    def _field(self, word: str) -> tuple[str, str]:
-        for field, classes in self.labels.items():
-            if word in classes:
-                return field, word
-        raise unknown("label", word, [name for classes in self.labels.values() for name in classes])
+    def _named(self, words: Sequence[str]) -> dict[str, str]:
+        """Returns the classes by field that words name one after the other; a class may have several words."""
+        fields = {name: field for field, classes in reversed(self.labels.items()) for name in classes}
+        labels: dict[str, str] = {}
+        while words:
+            longest = next((end for end in range(len(words), 0, -1) if " ".join(words[:end]) in fields), None)
+            if longest is None:
+                raise unknown("label", words[0], fields)
+            name, words = " ".join(words[:longest]), words[longest:]
+            labels[fields[name]] = name
+        return labels
 
     def _complete(self, prompt: Prompt, seed: int, item: int) -> Prompt:
         """Returns the prompt with its open labels drawn by (seed, item), where the model wants that."""

@@ -21,10 +21,17 @@ class LabelConfig(ConditionerConfig, name="label"):
     features: int = 64
     draw: bool = False
     """A prompt without this label gets a random class when sampling, so that a batch has variety."""
+    shares: tuple[float, ...] = ()
+    """How often each class is drawn, in proportion to the others; all alike where left out."""
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise UsageError(f"the label conditioner {self.field!r} needs a list of different classes")
+        if self.shares and (len(self.shares) != len(self.classes) or not min(self.shares) >= 0 < sum(self.shares)):
+            raise UsageError(
+                f"the label conditioner {self.field!r} needs a share of 0 or more for each of its {len(self.classes)} "
+                f"classes, and one above 0, not {list(self.shares)}"
+            )
 
     def build(self) -> "Label":
         return Label(self)
@@ -46,7 +53,10 @@ class Label(Conditioner):
     def complete(self, prompt: Prompt, generator: torch.Generator) -> Prompt:
         if not self.config.draw or self.config.field in prompt.labels:
             return prompt
-        drawn = int(torch.randint(len(self.config.classes), (), generator=generator))
+        if self.config.shares:
+            drawn = int(torch.multinomial(torch.tensor(self.config.shares), 1, generator=generator))
+        else:
+            drawn = int(torch.randint(len(self.config.classes), (), generator=generator))
         return replace(prompt, labels={**prompt.labels, self.config.field: self.config.classes[drawn]})
 
     def _row(self, prompt: Prompt) -> int:

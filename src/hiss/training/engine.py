@@ -168,7 +168,7 @@ def _accelerator(precision: str, *, contested: bool) -> Any:
     if precision == "fp16" and on_cpu:
         raise UsageError("trainer.precision fp16 needs a GPU; on a CPU use no or bf16")
     if precision == "bf16" and on_cpu and not computes_bf16():
-        log.warning("this CPU cannot compute in bf16 itself, and would be many times slower with it: trained in float32")
+        log.warning("this CPU cannot compute in bf16, and would be many times slower with it: trained in float32")
         precision = "no"
     return Accelerator(
         cpu=cpu, mixed_precision=precision, gradient_accumulation_plugin=accumulation, kwargs_handlers=handlers
