@@ -1,5 +1,6 @@
 """The U-Nets of two other projects as networks of hiss: the same forward, so that all else can stay the same."""
 
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -56,8 +57,28 @@ class DiffusersUNet(Network):
 
 
 @dataclass(frozen=True)
+class Levels:
+    """Levels of `UNetV0`, from the longest to the shortest."""
+
+    widths: tuple[float, ...]
+    """In proportion to the deepest."""
+    factors: tuple[int, ...]
+    attends: int
+    """How many of them, the last ones, have attention."""
+
+
+LEVELS = {
+    # The first six levels of its README, enough for clips of a second.
+    1: Levels((1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1), (1, 4, 4, 4, 2, 2), 2),
+    # For spectra its README has none: as there, one narrow level that shrinks by four, then the sizes of ours.
+    2: Levels((1 / 16, 3 / 8, 5 / 8, 1), (1, 4, 2, 2), 2),
+}
+"""By space dimensions."""
+
+
+@dataclass(frozen=True)
 class ArchinetConfig(NetworkConfig, name="audio-diffusion-pytorch"):
-    """`UNetV0` of audio-diffusion-pytorch: the first six levels of its README, enough for clips of a second."""
+    """`UNetV0` of audio-diffusion-pytorch."""
 
     width: int = 512
     """Channels of the deepest level; the others keep their proportion to it."""
@@ -80,26 +101,33 @@ class ArchinetUNet(Network):
 
         super().__init__()
         self.config = config
+        levels = LEVELS[ports.dims]
+        plain = len(levels.widths) - levels.attends
+        self.multiple = math.prod(levels.factors)
+        self.told = nn.Linear(ports.vector, config.embedding) if ports.vector else None
         self.net: nn.Module = UNetV0(
-            dim=1,
+            dim=ports.dims,
             in_channels=ports.channels,
-            channels=[max(8, round(config.width * part / 8) * 8) for part in (1 / 64, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)],
-            factors=[1, 4, 4, 4, 2, 2],
-            items=[1, 2, 2, 2, 2, 2],
-            attentions=[0, 0, 0, 0, 1, 1],
+            channels=[max(8, round(config.width * part / 8) * 8) for part in levels.widths],
+            factors=list(levels.factors),
+            items=[1] + [2] * (len(levels.widths) - 1),
+            attentions=[0] * plain + [1] * levels.attends,
             attention_heads=8,
             attention_features=64,
             modulation_features=config.embedding,
         )
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
-        out: Tensor = self.net(padded(x, 256), noise)
-        return out[..., : x.shape[-1]]
+        features = None if self.told is None or condition.vector is None else self.told(condition.vector)
+        out: Tensor = self.net(padded(x, self.multiple), noise, features=features)
+        for dimension, size in enumerate(x.shape[2:], start=2):
+            out = out.narrow(dimension, 0, size)
+        return out
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
-    """Returns x [batch, channels, samples] with zeros behind it, up to a multiple of what a network shrinks by."""
-    return functional.pad(x, (0, -x.shape[-1] % multiple))
+    """Returns x [batch, channels, *space] with zeros behind it, up to a multiple of what a network shrinks by."""
+    return functional.pad(x, [n for size in reversed(x.shape[2:]) for n in (0, -size % multiple)])
 
 
 def without_torchaudio() -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,26 @@ def test_the_shape_of_the_usual_guide_works(pipeline: Pipeline, tmp_path: Path) 
 @pytest.mark.parametrize("asked", ["7 bob", "bob 7", {"digit": 7, "speaker": "bob"}])
 def test_a_prompt_can_be_written_in_many_ways(pipeline: Pipeline, asked: object) -> None:
     assert pipeline.prompt(asked) == Prompt(labels={"digit": "7", "speaker": "bob"})  # type: ignore[arg-type]
+
+
+def test_a_class_may_have_several_words() -> None:
+    ensembles = LabelConfig(field="ensemble", classes=("piano", "piano trio", "string quartet"), features=4)
+    mood = LabelConfig(field="mood", classes=("slow",), features=4)
+    trio = Pipeline(AudioDiffusionModel(replace(CONFIG, conditioners=(ensembles, mood))))
+    assert trio.prompt("slow piano trio").labels == {"ensemble": "piano trio", "mood": "slow"}
+    assert trio.prompt("piano slow").labels == {"ensemble": "piano", "mood": "slow"}
+    with pytest.raises(UsageError, match="unknown label 'quartet'.*valid are: piano, piano trio, slow, string quartet"):
+        trio.prompt("slow quartet")
+
+
+def test_a_new_sound_beyond_full_scale_is_turned_down_and_a_kept_one_is_not() -> None:
+    loud = Pipeline(AudioDiffusionModel(CONFIG))
+    loud.model.representation.scale.fill_(50.0)
+    assert loud.generate(7, seed=1).peak == pytest.approx(10 ** (-1 / 20))
+    given = recording()
+    kept = loud.generate(7, continue_from=given, length=0.4, seed=1)
+    assert kept.peak > 1
+    assert torch.allclose(kept.samples[:, :150], given.samples[:, :150], atol=1e-4)
 
 
 def test_several_prompts_make_count_of_each(pipeline: Pipeline) -> None:

@@ -178,7 +178,8 @@ class Pipeline:
     ) -> Audio | list[Audio]:
         """Returns new audio: one recording, or with `count` a list of them, `count` for each prompt.
 
-        Item k depends on the seed and on k alone: batch size and device do not change it.
+        Item k depends on the seed and on k alone: batch size and device do not change it. A sound that would pass full
+        scale is turned down to a peak of -1 dBFS, unless it holds a part of a recording, whose level then stays.
 
         Args:
             prompt: what to make; nothing for anything. A recording means `init`. With `count`, also several prompts.
@@ -271,6 +272,8 @@ class Pipeline:
             sounds = [Audio(resample_period(one, max(1, round(samples * to / rate))), to) for one in made]
         else:
             sounds = [Audio(one, rate).resample(to) for one in made]
+        if edit is None or edit.keep is None:
+            sounds = [sound.normalize() if sound.peak > 1 else sound for sound in sounds]
         return sounds if count is not None else sounds[0]
 
     @property

@@ -149,6 +149,20 @@ def test_an_open_label_is_drawn_evenly_and_by_the_generator_alone() -> None:
     assert drawn == [conditioner.complete(Prompt(), seeded(0, item)).labels["speaker"] for item in range(400)]
 
 
+def test_a_class_is_drawn_as_often_as_its_share_says() -> None:
+    config = LabelConfig(field="ensemble", classes=("piano", "choir", "organ"), draw=True, shares=(3, 1, 0))
+    conditioner = config.build()
+    drawn = [conditioner.complete(Prompt(), seeded(0, item)).labels["ensemble"] for item in range(400)]
+    assert 260 < drawn.count("piano") < 340
+    assert drawn.count("organ") == 0
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (-1.0, 2.0), (0.0, 0.0)])
+def test_shares_that_mean_nothing_are_refused(shares: tuple[float, ...]) -> None:
+    with pytest.raises(UsageError, match="a share of 0 or more for each of its 2 classes"):
+        LabelConfig(field="ensemble", classes=("piano", "choir"), draw=True, shares=shares)
+
+
 def test_what_a_prompt_says_is_never_drawn() -> None:
     asked = Prompt(labels={"digit": "2"})
     assert LabelConfig(field="digit", classes=("0", "2"), draw=True).build().complete(asked, seeded(0)) is asked

@@ -54,7 +54,7 @@ class Label(Conditioner):
         if not self.config.draw or self.config.field in prompt.labels:
             return prompt
         if self.config.shares:
-            drawn = int(torch.multinomial(torch.tensor(self.config.shares), 1, generator=generator))
+            drawn = int(torch.multinomial(torch.tensor(self.config.shares, dtype=torch.float), 1, generator=generator))
         else:
             drawn = int(torch.randint(len(self.config.classes), (), generator=generator))
         return replace(prompt, labels={**prompt.labels, self.config.field: self.config.classes[drawn]})
