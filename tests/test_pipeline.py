@@ -81,13 +81,13 @@ def test_a_class_may_have_several_words() -> None:
     trio = Pipeline(AudioDiffusionModel(replace(CONFIG, conditioners=(ensembles, mood))))
     assert trio.prompt("slow piano trio").labels == {"ensemble": "piano trio", "mood": "slow"}
     assert trio.prompt("piano slow").labels == {"ensemble": "piano", "mood": "slow"}
-    with pytest.raises(UsageError, match="unknown label 'quartet'.*valid are: piano, piano trio, slow, string quartet"):
+    with pytest.raises(UsageError, match=r"unknown label 'quartet'.*valid are: piano, piano trio, slow, string quartet"):
         trio.prompt("slow quartet")
 
 
 def test_a_new_sound_beyond_full_scale_is_turned_down_and_a_kept_one_is_not() -> None:
     loud = Pipeline(AudioDiffusionModel(CONFIG))
-    loud.model.representation.scale.fill_(50.0)
+    loud.model.representation.get_buffer("scale").fill_(50.0)
     assert loud.generate(7, seed=1).peak == pytest.approx(10 ** (-1 / 20))
     given = recording()
     kept = loud.generate(7, continue_from=given, length=0.4, seed=1)

@@ -59,6 +59,7 @@ class Pipeline:
         self.model = model.eval()
         self.card = card
         """The model card, in Markdown."""
+        self._adapted: list[Lora] = []
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, *, device: str | torch.device | None = None) -> "Pipeline":
@@ -86,6 +87,8 @@ class Pipeline:
     def adapt(self, folder: str | Path) -> "Pipeline":
         """Returns this pipeline with the LoRA in a folder, which a training with `lora` made, merged into its weights.
 
+        `unadapt` takes it out again. Of several, each is added to those before.
+
         Raises:
             HissError: the folder holds no LoRA, or it is damaged.
             UsageError: it was made for another network.
@@ -95,6 +98,13 @@ class Pipeline:
         network = self.model.denoiser.network
         lora.attach(network)
         lora.merge(network)
+        self._adapted.append(lora)
+        return self
+
+    def unadapt(self) -> "Pipeline":
+        """Returns this pipeline without all that `adapt` merged: its weights are as they were, to the bit."""
+        while self._adapted:
+            self._adapted.pop().unload(self.model.denoiser.network)
         return self
 
     @property

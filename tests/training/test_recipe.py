@@ -209,6 +209,9 @@ def test_a_lora_learns_on_a_model_that_stays_as_it_is_and_resumes_exactly(tiny: 
         assert torch.equal(weights[f"model/model.{name}"], tensor)
     plain = pipeline.generate(steps=2, seed=1).samples
     assert not torch.equal(pipeline.adapt(adapters).generate(steps=2, seed=1).samples, plain)
+    assert torch.equal(pipeline.adapt(adapters).unadapt().generate(steps=2, seed=1).samples, plain)
+    for name, tensor in pipeline.model.state_dict().items():
+        assert torch.equal(weights[f"model/model.{name}"], tensor)
 
 
 def test_a_lora_needs_a_trained_model(tiny: Path, tmp_path: Path) -> None:
