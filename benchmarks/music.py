@@ -1,7 +1,7 @@
 """Measures a model of music: speed, likeness to real music, a piece of a minute, quality over steps, and its losses.
 
     python benchmarks/music.py MODEL [--against MODEL ...] [--parts clips length steps pictures] [--json FILE]
-    python benchmarks/music.py --parts ablation --budget 2000 [--recipe classical]
+    python benchmarks/music.py --parts ablation --budget 2000 [--recipe classical] [--init MODEL]
     python benchmarks/music.py --parts lossy [--bins 256 512 1024 2048] [--mels 128 192 256]
 
 `clips` makes 10 clips of 10 s and compares them, and those of other models, with the test split: FAD and KAD on both
@@ -254,9 +254,9 @@ def ablation(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for name, losses in choices.items():
             model = dataclasses.replace(recipe.model, losses=losses)
-            run_recipe(dataclasses.replace(recipe, model=model), out=Path(folder) / name)
+            run_recipe(dataclasses.replace(recipe, model=model), out=Path(folder) / name, init=options.init)
             sets[name] = made(load(Path(folder) / name / "model"), options).clips
-    print(f"{options.recipe}, {options.budget} steps each")
+    print(f"{options.recipe}, {options.budget} steps each, from {options.init or 'nothing'}")
     return {"distances": distances(real, sets)}
 
 
@@ -312,6 +312,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=Path("music.png"), help="the PNG to draw")
     parser.add_argument("--recipe", default="classical", help="of the ablation")
     parser.add_argument("--budget", type=int, default=2000, help="training steps of the ablation, for each choice")
+    parser.add_argument("--init", help="model whose weights the ablation starts from; from nothing where left out")
     parser.add_argument("--changes", nargs="+", default=[], help="KEY=VALUE of the recipe of the ablation")
     parser.add_argument("--bins", type=int, nargs="+", default=[256, 512, 1024, 2048], help="of the MDCT")
     parser.add_argument("--mels", type=int, nargs="+", default=[128, 192, 256], help="bins of the mel spectrum")

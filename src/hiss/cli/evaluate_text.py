@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.table import Table
 
-from hiss.cli.extras import need
+from hiss.cli.extras import need, there
 from hiss.cli.terminal import terminal
 from hiss.errors import UsageError
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from hiss.evaluation.clips import Classes, Clip
     from hiss.evaluation.text_to_audio import Captioned, Figure, TextReport
 
-EXAMPLE = "Example: hiss evaluate text --model sounds --reference 'sounds-test-*.tar' --clap clap/model --count 100"
+READERS = ("transformers", "tokenizers")
+"""Packages of a CLAP."""
+EXAMPLE = "Example: hiss evaluate text --model sounds --reference 'sounds-test-*.tar' --count 100"
 
 
 def text(
@@ -24,7 +26,9 @@ def text(
     reference: Annotated[str, typer.Option(help="Real captioned recordings: a folder, or tar shards.")],
     generated: Annotated[str | None, typer.Option(help="Folder of sounds, a .txt or .json beside each.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Make the sounds now, with this model.")] = None,
-    clap: Annotated[Path | None, typer.Option(help="Folder of a CLAP that did not train the model.")] = None,
+    clap: Annotated[
+        Path | None, typer.Option(help="Folder of a CLAP that did not train the model; one comes with hiss.")
+    ] = None,
     count: Annotated[
         int | None, typer.Option("--count", "-n", min=1, help="Of --model: how many captions; all by default.")
     ] = None,
@@ -49,14 +53,16 @@ def text(
         raise UsageError("give the sounds to judge, either by --generated FOLDER or by --model NAME")
     if model is None and any(option is not None for option in (count, seeds, steps, guidance, device)):
         raise UsageError("--count, --seeds, --steps, --guidance and --device are for --model; leave them out")
-    need("librosa", *(["transformers", "tokenizers"] if clap else []))
+    need("librosa", *(READERS if clap else ()))
 
     from hiss.evaluation.clips import read_clips
     from hiss.evaluation.embeddings import find, questions
-    from hiss.evaluation.text_to_audio import evaluate_text
+    from hiss.evaluation.text_to_audio import INDEPENDENT, evaluate_text
     from hiss.saved import read_part
 
     classes = questions(embedding)
+    if clap is None and embedding == "sounds" and all(map(there, READERS)):
+        clap = INDEPENDENT
     listener = None if clap is None else cast("Clap", read_part(clap, "clap")).eval()
     with screen.bar("reading"):
         real = [_captioned(clip, classes, by) for clip in read_clips(reference)]

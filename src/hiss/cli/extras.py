@@ -31,8 +31,13 @@ def need(*packages: str) -> None:
         HissError: one of them is not; the sentence says what to install.
     """
     for package in packages:
-        if find_spec(package) is None:
+        if not there(package):
             raise HissError(missing(package))
+
+
+def there(package: str) -> bool:
+    """Returns whether a package is installed."""
+    return find_spec(package) is not None
 
 
 def missing(package: str) -> str:

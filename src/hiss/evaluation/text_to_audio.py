@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from hiss.evaluation.adherence import Said, concordance, harmonic, melodic, onse
 from hiss.evaluation.embeddings import Embedding, waveforms
 from hiss.evaluation.generation import GenerationReport, evaluate_generation
 from hiss.noise import seeded
+
+INDEPENDENT = Path(__file__).parent / "clap"
+"""The folder of a CLAP of instruments and other sounds that no bundled model was trained with."""
 
 
 @dataclass(frozen=True)
