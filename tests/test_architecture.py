@@ -134,16 +134,22 @@ print(json.dumps(before == state()))
     assert json.loads(_python(script)) is True
 
 
-def test_importing_all_of_hiss_costs_at_most_a_fifth_of_a_second_more_than_torch() -> None:
-    # Time on the processor, so that a busy machine does not fail the test.
+def test_importing_hiss_costs_next_to_nothing_and_all_of_its_names_a_fifth_of_torch() -> None:
+    # Time on the processor, so that a busy machine does not fail the test; beside torch, so that a slow one does not.
     script = """
-import time, torch
-start = time.process_time()
+import json, time
+times = [time.process_time()]
+import torch
+times.append(time.process_time())
 import hiss
+times.append(time.process_time())
 for name in hiss.__all__: getattr(hiss, name)
-print(time.process_time() - start)
+times.append(time.process_time())
+print(json.dumps([end - start for start, end in zip(times, times[1:])]))
 """
-    assert min(float(_python(script)) for _ in range(5)) < 0.2
+    torch_alone, hiss_alone, all_names = json.loads(_python(script))
+    assert hiss_alone < 0.2
+    assert all_names < torch_alone / 5
 
 
 def test_importing_all_of_hiss_loads_no_heavy_library() -> None:

@@ -34,7 +34,9 @@ def test_a_working_installation_is_described_and_tried() -> None:
 def test_people_get_a_table() -> None:
     result = hiss("doctor")
     assert result.exit_code == 0
-    assert {line.split()[0] for line in result.stdout.splitlines()} >= {"hiss", "Python", "torch", "threads", "formats"}
+    assert {line.split()[0] for line in result.stdout.splitlines()} >= {
+        *("hiss", "Python", "torch", "threads", "bf16", "formats")
+    }
     assert "BROKEN" not in result.stdout
 
 

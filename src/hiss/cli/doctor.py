@@ -67,6 +67,7 @@ def _checks() -> Iterator[Check]:
     yield Check("Python", f"{platform.python_version()} on {platform.platform(terse=True)}, {platform.machine()}")
     yield _tried("torch", _torch)
     yield _tried("threads", _threads)
+    yield _tried("bf16", _bf16)
     yield _tried("formats", _formats)
     yield _tried("cache", _cache)
     for extra in sorted(set(EXTRAS.values())):
@@ -96,6 +97,12 @@ def _threads() -> str:
 
     said = os.environ.get("OMP_NUM_THREADS")
     return f"{torch.get_num_threads()} on {cores()} cores" + (f" (OMP_NUM_THREADS={said})" if said else "")
+
+
+def _bf16() -> str:
+    from hiss.training.engine import computes_bf16
+
+    return "the CPU computes in it" if computes_bf16() else "not on this CPU, which trains in float32"
 
 
 def _formats() -> str:
