@@ -67,6 +67,7 @@ def likeness(one: Tensor, other: Tensor) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=9.0, help="of training")
+    parser.add_argument("--changes", nargs="+", default=[], help="KEY=VALUE of the recipe adapt")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     pipeline = load("sounds")
@@ -81,7 +82,9 @@ def main() -> None:
             sound.save(folder / f"{item}.wav")
             (folder / f"{item}.txt").write_text(TAUGHT[item % len(TAUGHT)] + "\n", encoding="utf-8")
         begun, used = time.perf_counter(), time.process_time()
-        result = run_recipe(load_recipe("adapt"), data=folder, out=run, minutes=options.minutes)
+        result = run_recipe(
+            load_recipe("adapt", changes=options.changes), data=folder, out=run, minutes=options.minutes
+        )
         spent, processor = time.perf_counter() - begun, time.process_time() - used
         pipeline.adapt(run / "model")
     adapted = {"telephones": made(pipeline, TAUGHT, 0), "others": made(pipeline, OTHERS, 0)}
