@@ -1,6 +1,6 @@
 """Teaches the bundled sounds another telephone, by adapters (LoRA), and hears what has changed.
 
-    OMP_NUM_THREADS=1 python benchmarks/adapt.py [--minutes 9] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/adapt.py [--minutes 6] [--json FILE]
 
 The folder that is learned holds two dozen sirens, each with a caption of a telephone. Before and after, captions of
 telephones and of other sounds are made from the same seeds. The likeness to the sirens is the mean cosine, in the
@@ -66,7 +66,7 @@ def likeness(one: Tensor, other: Tensor) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=9.0, help="of training")
+    parser.add_argument("--minutes", type=float, default=6.0, help="of training")
     parser.add_argument("--changes", nargs="+", default=[], help="KEY=VALUE of the recipe adapt")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
