@@ -1,7 +1,7 @@
 """What a user calls: load a model, generate, edit, denoise, save."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import overload
@@ -9,9 +9,9 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from hiss import prompting
 from hiss.audio import Audio
 from hiss.conditioners import Conditioner
-from hiss.conditioners.label import Label
 from hiss.conditioners.recording import Recording
 from hiss.conditioners.text import Text
 from hiss.denoising import BLOCK, DenoisingStream
@@ -20,13 +20,11 @@ from hiss.generation import check, edit_asked, overall, samples_asked
 from hiss.lora import Lora
 from hiss.model import AudioDiffusionModel
 from hiss.noise import seeded
+from hiss.prompting import Ask
 from hiss.rounding import Bits
 from hiss.saved import read_model, read_part, write_model
 from hiss.signal.resampling import resample_period
 from hiss.types import Prompt, Watch
-
-Ask = str | int | Mapping[str, object] | Prompt
-"""A prompt as a user writes it: "7", 7, "7 theo", {"digit": 7}, or a text for models that read text."""
 
 
 def bundled() -> list[str]:
@@ -110,8 +108,11 @@ class Pipeline:
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
         """The classes that a prompt may name, by label field; empty for a model without labels."""
-        parts = [part.config for part in self.model.conditioners if isinstance(part, Label)]
-        return {config.field: config.classes for config in parts}
+        return prompting.classes(self._conditioners)
+
+    @property
+    def _conditioners(self) -> list[Conditioner]:
+        return [part for part in self.model.conditioners if isinstance(part, Conditioner)]
 
     @overload
     def generate(
@@ -261,7 +262,10 @@ class Pipeline:
         size = max(1, batch_size // turns)
         for first in range(0, len(prompts), size):
             here = [(*key, *([turn] if turn else [])) for key in keys[first : first + size] for turn in range(turns)]
-            wanted = [self._complete(prompts[first + row // turns], *key[:2]) for row, key in enumerate(here)]
+            wanted = [
+                prompting.completed(prompts[first + row // turns], self._conditioners, *key[:2])
+                for row, key in enumerate(here)
+            ]
             audio = self.model.sample(
                 wanted,
                 samples,
@@ -308,7 +312,7 @@ class Pipeline:
     @property
     def reads(self) -> bool:
         """Whether the model reads text, so that a prompt may be any sentence."""
-        return any(isinstance(part, Conditioner) and part.reads for part in self.model.conditioners)
+        return any(part.reads for part in self._conditioners)
 
     @property
     def denoises(self) -> bool:
@@ -366,49 +370,7 @@ class Pipeline:
         Raises:
             UsageError: the model has no such label, or takes no prompt at all.
         """
-        if asked is None or isinstance(asked, Prompt):
-            prompt = asked or Prompt()
-        elif not self.labels and not self.reads:
-            raise UsageError("this model takes no prompt; leave it out")
-        elif isinstance(asked, Mapping):
-            prompt = self._chosen({field: str(value) for field, value in asked.items()})
-        elif self.reads:
-            prompt = Prompt(text=str(asked).strip() or None)
-        else:
-            prompt = self._chosen(self._named(str(asked).split()))
-        for conditioner in self.model.conditioners:
-            assert isinstance(conditioner, Conditioner)
-            conditioner.check(prompt)
-        return prompt
-
-    def _chosen(self, labels: dict[str, str]) -> Prompt:
-        """Returns the prompt of a text, if the model reads, and of classes by field."""
-        text = labels.pop("text").strip() if self.reads and "text" in labels else ""
-        for field, value in labels.items():
-            if field not in self.labels:
-                raise unknown("label", field, [*self.labels, *(["text"] if self.reads else [])])
-            if value not in self.labels[field]:
-                raise unknown(field, value, self.labels[field])
-        return Prompt(text=text or None, labels=labels)
-
-    def _named(self, words: Sequence[str]) -> dict[str, str]:
-        """Returns the classes by field that words name one after the other; a class may have several words."""
-        fields = {name: field for field, classes in reversed(self.labels.items()) for name in classes}
-        labels: dict[str, str] = {}
-        while words:
-            longest = next((end for end in range(len(words), 0, -1) if " ".join(words[:end]) in fields), None)
-            if longest is None:
-                raise unknown("label", words[0], fields)
-            name, words = " ".join(words[:longest]), words[longest:]
-            labels[fields[name]] = name
-        return labels
-
-    def _complete(self, prompt: Prompt, seed: int, item: int) -> Prompt:
-        """Returns the prompt with its open labels drawn by (seed, item), where the model wants that."""
-        for number, conditioner in enumerate(self.model.conditioners):
-            assert isinstance(conditioner, Conditioner)
-            prompt = conditioner.complete(prompt, seeded("prompt", number, seed, item))
-        return prompt
+        return prompting.understood(asked, self._conditioners)
 
 
 def _shelf() -> Path:

@@ -1,0 +1,75 @@
+"""What a prompt, as a user writes it, means to the conditioners of a model."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from hiss.conditioners import Conditioner
+from hiss.conditioners.label import Label
+from hiss.errors import UsageError, unknown
+from hiss.noise import seeded
+from hiss.types import Prompt
+
+Ask = str | int | Mapping[str, object] | Prompt
+"""A prompt as a user writes it: "7", 7, "7 theo", {"digit": 7}, or a text for models that read text."""
+
+Classes = dict[str, tuple[str, ...]]
+"""Those that may be named, by label field."""
+
+
+def classes(conditioners: Iterable[Conditioner]) -> dict[str, tuple[str, ...]]:
+    """Returns the classes that a prompt may name, by label field."""
+    return {part.config.field: part.config.classes for part in conditioners if isinstance(part, Label)}
+
+
+def understood(asked: Ask | None, conditioners: Sequence[Conditioner]) -> Prompt:
+    """Returns the prompt that is meant: a text where a conditioner reads, else names of classes.
+
+    A mapping may hold both, the text under "text". Warns of words that are not known.
+
+    Raises:
+        UsageError: there is no such label, or no prompt at all is taken.
+    """
+    labels, reads = classes(conditioners), any(conditioner.reads for conditioner in conditioners)
+    if asked is None or isinstance(asked, Prompt):
+        prompt = asked or Prompt()
+    elif not labels and not reads:
+        raise UsageError("this model takes no prompt; leave it out")
+    elif isinstance(asked, Mapping):
+        prompt = _chosen({field: str(value) for field, value in asked.items()}, labels, reads=reads)
+    elif reads:
+        prompt = Prompt(text=str(asked).strip() or None)
+    else:
+        prompt = _chosen(_named(str(asked).split(), labels), labels, reads=reads)
+    for conditioner in conditioners:
+        conditioner.check(prompt)
+    return prompt
+
+
+def completed(prompt: Prompt, conditioners: Iterable[Conditioner], *key: int) -> Prompt:
+    """Returns the prompt with its open labels drawn by `key`, such as (seed, item), where a conditioner wants that."""
+    for number, conditioner in enumerate(conditioners):
+        prompt = conditioner.complete(prompt, seeded("prompt", number, *key))
+    return prompt
+
+
+def _chosen(given: dict[str, str], labels: Classes, *, reads: bool) -> Prompt:
+    """Returns the prompt of a text, where it is read, and of classes by field."""
+    text = given.pop("text").strip() if reads and "text" in given else ""
+    for field, value in given.items():
+        if field not in labels:
+            raise unknown("label", field, [*labels, *(["text"] if reads else [])])
+        if value not in labels[field]:
+            raise unknown(field, value, labels[field])
+    return Prompt(text=text or None, labels=given)
+
+
+def _named(words: Sequence[str], labels: Classes) -> dict[str, str]:
+    """Returns the classes by field that words name one after the other; a class may have several words."""
+    fields = {name: field for field, names in reversed(labels.items()) for name in names}
+    named: dict[str, str] = {}
+    while words:
+        longest = next((end for end in range(len(words), 0, -1) if " ".join(words[:end]) in fields), None)
+        if longest is None:
+            raise unknown("label", words[0], fields)
+        name, words = " ".join(words[:longest]), words[longest:]
+        named[fields[name]] = name
+    return named
