@@ -25,8 +25,10 @@ lint: $(MADE) ## check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(PEERS) ## time our network against its peers
+bench: $(PEERS) ## compare our network with its peers: speed, and quality at equal training time
 	$(BIN)/python benchmarks/networks.py
+	@if [ -n "$$HISS_DATA" ]; then $(BIN)/python benchmarks/quality.py; \
+	else echo "HISS_DATA, the folder of the data packs, is not set, so that quality is not compared"; fi
 
 docs: $(MADE) ## write the documentation to site/
 	@# An announcement of the theme, about another program.
