@@ -15,7 +15,7 @@ SOURCE = Path(hiss.__file__).parent
 ORDER = (
     *("errors", "spec", "types", "noise", "audio", "plot", "signal", "diffusion", "networks"),
     *("vocoders", "autoencoder", "representations", "clap", "conditioners", "model", "lora", "rounding", "saved"),
-    *("denoising", "generation", "pipeline", "denoise_files", "denoise_folders"),
+    *("denoising", "generation", "prompting", "pipeline", "denoise_files", "denoise_folders"),
     *("data", "training", "evaluation", "interop", "web", "cli", "__main__"),
 )
 FILES = sorted(SOURCE.rglob("*.py"))
