@@ -206,7 +206,7 @@ def test_of_several_candidates_the_one_that_suits_its_text_best_is_kept(pipeline
     fits = []
     for turn in range(3):
         sound = pipeline.model.sample(
-            [pipeline._complete(Prompt(text=CAPTIONS[0]), 5, 0)],
+            [Prompt(text=CAPTIONS[0])],
             200,
             generator=[seeded(5, 0, *([turn] if turn else []))],
         )
