@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hiss.conditioners.recording import RecordingConfig
 from hiss.denoising import DenoisingStream
-from hiss.diffusion.sampling import SAMPLERS
+from hiss.diffusion.sampling import sampler
 from hiss.diffusion.schedules import Karras
 from hiss.errors import HissError, UsageError
 from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
@@ -37,8 +37,8 @@ def awake(config: ModelConfig) -> AudioDiffusionModel:
     return model
 
 
-def with_sampler(sampler: str) -> AudioDiffusionModel:
-    return awake(replace(CONFIG, sampling=replace(CONFIG.sampling, sampler=sampler)))
+def with_sampler(name: str, *, average: bool = False) -> AudioDiffusionModel:
+    return awake(replace(CONFIG, sampling=replace(CONFIG.sampling, sampler=name, average=average)))
 
 
 def identity(*, causal: bool, rate: int = 16_000, window: float = 0.05) -> AudioDiffusionModel:
@@ -86,15 +86,18 @@ def offline(model: AudioDiffusionModel, samples: Tensor, steps: int) -> Tensor:
     noise = torch.stack([torch.randn(shape, generator=seeded(0, frame)) for frame in range(frames)], dim=-1)
     sigmas = model.config.sampling.schedule.grid(steps)
     x = (sigmas[0] * noise).expand_as(condition.signal)
-    walk = SAMPLERS[model.config.sampling.sampler]
+    walk = sampler(model.config.sampling.sampler, average=model.config.sampling.average)
     clean = walk(lambda x, sigma: model.denoiser(x, sigma, condition), x, sigmas)
     return model.representation.decode(clean * level)[:, 0, : samples.shape[1]]
 
 
 @pytest.mark.parametrize("piece", [1, 100, 256, 1000, 16_000])
-@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 1), ("ddim", 2), ("heun", 2), ("dpmpp_2m", 3)])
-def test_a_causal_stream_is_the_same_as_the_whole(piece: int, sampler: str, steps: int) -> None:
-    model, recording = with_sampler(sampler), noisy(1501, 2)
+@pytest.mark.parametrize(
+    ("name", "steps", "average"),
+    [("ddim", 1, False), ("ddim", 2, False), ("ddim", 3, True), ("heun", 2, False), ("dpmpp_2m", 3, False)],
+)
+def test_a_causal_stream_is_the_same_as_the_whole(piece: int, name: str, steps: int, average: bool) -> None:
+    model, recording = with_sampler(name, average=average), noisy(1501, 2)
     made = streamed(DenoisingStream(model, RATE, 2, steps=steps), recording, piece)
     whole = offline(model, recording, steps)
     peak = float(whole.abs().max())
@@ -102,9 +105,9 @@ def test_a_causal_stream_is_the_same_as_the_whole(piece: int, sampler: str, step
     torch.testing.assert_close(made / peak, whole / peak, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "dpmpp_2m_sde"])
-def test_a_sampler_that_draws_noise_streams_too(sampler: str) -> None:
-    model, recording = with_sampler(sampler), noisy(1501)
+@pytest.mark.parametrize("name", ["ddpm", "dpmpp_2m_sde"])
+def test_a_sampler_that_draws_noise_streams_too(name: str) -> None:
+    model, recording = with_sampler(name), noisy(1501)
     made = [streamed(DenoisingStream(model, RATE, steps=3), recording, piece) for piece in (97, 1501)]
     torch.testing.assert_close(made[0], made[1], atol=1e-5, rtol=0)
 

@@ -135,8 +135,9 @@ class _Frames:
 
     def __init__(self, model: AudioDiffusionModel, coding: Coding, steps: int) -> None:
         self.model, self.coding = model, coding
-        self.walk = sampling.sampler(model.config.sampling.sampler)
-        self.sigmas = model.config.sampling.schedule.grid(steps)
+        config = model.config.sampling
+        self.walk = sampling.sampler(config.sampler, average=config.average)
+        self.sigmas = config.schedule.grid(steps)
         self._frames = 0
         self._level: State | None = None
         self._states: dict[int, State] = {}

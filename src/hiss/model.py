@@ -33,6 +33,8 @@ class SamplingConfig(Spec):
     schedule: NoiseSchedule = Karras()
     sampler: str = "dpmpp_2m"
     steps: int = 25
+    average: bool = False
+    """Whether the mean of the estimates of all steps is returned and not the last: for models that restore."""
     guidance: float = 1.0
     """1 follows the prompt as it is, more exaggerates it."""
     interval: tuple[float, float] = (0.0, 1e9)
@@ -251,7 +253,7 @@ class AudioDiffusionModel(nn.Module):
             UsageError: a name is unknown or a number out of range.
         """
         best = self.config.sampling
-        walk = sampling.sampler(sampler or best.sampler, temperature=temperature)
+        walk = sampling.sampler(sampler or best.sampler, temperature=temperature, average=best.average)
         start = None if edit is None or edit.strength == 1 else best.schedule.level(edit.strength)
         sigmas = best.schedule.grid(best.steps if steps is None else steps, start=start)
         scale = best.guidance if guidance is None else guidance
