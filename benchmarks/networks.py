@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from hiss.networks import Network, NetworkConfig, Ports
 from hiss.noise import seeded
@@ -74,6 +75,13 @@ def sampling(network: Network, batch: int, samples: int, seconds: float) -> Call
     return step
 
 
+def multiply_adds(network: Network, samples: int) -> float:
+    """Returns how many millions of multiplications one evaluation of a clip takes, each with an addition."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.randn(1, 1, samples), torch.zeros(1), Condition())
+    return float(counter.get_total_flops()) / 2e6
+
+
 def race(steps: dict[str, Callable[[], float]], *, rounds: int, seconds: float) -> dict[str, list[float]]:
     """Returns the speed of each in every round; in a round, each runs for about `seconds` and gives its median."""
     for step in steps.values():
@@ -115,9 +123,14 @@ def compare(configs: dict[str, NetworkConfig], *, rounds: int, seconds: float, t
 
 def report(configs: dict[str, NetworkConfig], rows: Rows) -> str:
     """Returns the networks and the rows as Markdown tables."""
-    counts = {name: parameters(config.build(PORTS)) for name, config in configs.items()}
-    lines = ["| network | parameters | against hiss |", "|---|---:|---:|"]
-    lines += [f"| {name} | {n:,} | {n / counts['hiss'] - 1:+.1%} |" for name, n in counts.items()]
+    built = {name: config.build(PORTS) for name, config in configs.items()}
+    counts = {name: parameters(network) for name, network in built.items()}
+    work = [f"million multiply-adds at {rate} Hz" for rate in CLIPS]
+    lines = ["| network | parameters | against hiss | " + " | ".join(work) + " |", "|---|" + "---:|" * (2 + len(work))]
+    for name, network in built.items():
+        cells = [f"{counts[name]:,}", f"{counts[name] / counts['hiss'] - 1:+.1%}"]
+        cells += [f"{multiply_adds(network, samples):.0f}" for samples in CLIPS.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     peers = [name for name in configs if name != "hiss"]
     lines += ["", f"Training: examples a second. Sampling: seconds of audio a second, {EVALUATIONS} evaluations.", ""]
     heads = ["task", "Hz", "batch", "threads", *configs, *(f"hiss / {peer}" for peer in peers)]

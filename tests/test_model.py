@@ -13,6 +13,7 @@ from hiss.diffusion.weightings import WEIGHTINGS
 from hiss.errors import UsageError
 from hiss.model import AudioDiffusionModel, Denoiser, Edit, ModelConfig, SamplingConfig
 from hiss.networks import Network, NetworkConfig
+from hiss.networks.layers import blind
 from hiss.networks.unet import UNetConfig
 from hiss.noise import generators, seeded
 from hiss.representations.waveform import WaveformConfig
@@ -191,6 +192,29 @@ def test_guidance_of_one_ignores_the_negative_prompt(model: AudioDiffusionModel)
     assert torch.equal(plain, model.sample(prompt, 256, guidance=1.0, negative=other, generator=seeded(1)))
     pushed = model.sample(prompt, 256, guidance=3.0, negative=other, generator=seeded(1))
     assert not torch.allclose(plain, pushed)
+
+
+def test_guidance_against_attention_leads_away_from_a_blind_estimate_without_any_prompt() -> None:
+    sampling = SamplingConfig(steps=1, against="attention", interval=(1.0, 1e9))
+    made = AudioDiffusionModel(replace(CONFIG, conditioners=(), sampling=sampling))
+    for parameter in made.denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.2, generator=seeded(parameter.numel()))
+
+    def sample(guidance: float, samples: int = 256) -> Tensor:
+        return made.sample([Prompt()], samples, guidance=guidance, generator=seeded(1))
+
+    plain = sample(1.0)
+    with blind():
+        unseeing = sample(1.0)
+    assert not torch.allclose(plain, unseeing)
+    torch.testing.assert_close(sample(3.0), plain + 2 * (plain - unseeing), rtol=1e-3, atol=1e-4)
+    assert bool(sample(3.0, 600).isfinite().all())  # in windows
+
+
+def test_guidance_against_attention_needs_a_network_that_attends() -> None:
+    network = UNetConfig(channels=(8, 8), patch=8, factors=(2,), attention=(False, False), embedding=16)
+    with pytest.raises(UsageError, match="needs a network with self-attention"):
+        AudioDiffusionModel(replace(CONFIG, network=network, sampling=SamplingConfig(against="attention")))
 
 
 def test_what_an_edit_keeps_comes_back(model: AudioDiffusionModel) -> None:

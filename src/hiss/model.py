@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +12,14 @@ from torch.nn import functional
 from hiss.conditioners import Conditioner, ConditionerConfig, merge, stack
 from hiss.conditioners.recording import Recording
 from hiss.diffusion import editing, sampling
-from hiss.diffusion.guidance import guide
+from hiss.diffusion.guidance import guide, pair
 from hiss.diffusion.parameterizations import PARAMETERIZATIONS, estimate, expand
 from hiss.diffusion.schedules import Karras, LogNormal, NoiseSchedule
 from hiss.diffusion.weightings import WEIGHTINGS, Uncertainty
 from hiss.errors import UsageError, unknown
 from hiss.networks import NetworkConfig, Ports
 from hiss.networks.base import Network
+from hiss.networks.layers import Attention, blind
 from hiss.noise import normal
 from hiss.representations import Representation, RepresentationConfig
 from hiss.representations.ring import Ring
@@ -37,6 +39,9 @@ class SamplingConfig(Spec):
     """Whether the mean of the estimates of all steps is returned and not the last: for models that restore."""
     guidance: float = 1.0
     """1 follows the prompt as it is, more exaggerates it."""
+    against: Literal["prompt", "attention"] = "prompt"
+    """What guidance above 1 leads away from: what is expected without the prompt, or what the network expects when its
+    self-attention is blind, which needs no prompt."""
     interval: tuple[float, float] = (0.0, 1e9)
     """Noise levels between which guidance acts."""
     rescale: float = 0.0
@@ -46,6 +51,9 @@ class SamplingConfig(Spec):
     window: float | None = None
     """Seconds that are looked at as one; longer audio is made in overlapping windows. The length of the training
     examples where left out."""
+    steady: float | None = None
+    """Noise level above which all windows of longer audio are given the same mean over time, so that its level and its
+    instruments stay. For logarithmic spectra, whose mean over time says how loud it is at each frequency."""
     overlap: float = 0.25
     """Share of a window that the next one takes up again when a recording is denoised, in [0, 1): they pass into each
     other there. 0 puts them side by side, which clicks."""
@@ -171,6 +179,9 @@ class AudioDiffusionModel(nn.Module):
             bins=self.representation.shape(config.samples)[1] if self.representation.dims == 2 else 0,
         )
         self.denoiser = Denoiser(config.network.build(ports), config.parameterization)
+        attends = any(isinstance(part, Attention) for part in self.denoiser.modules())
+        if config.sampling.against == "attention" and not attends:
+            raise UsageError("sampling.against attention needs a network with self-attention, such as a unet")
         self.uncertainty = Uncertainty() if config.uncertainty else None
 
     @property
@@ -286,13 +297,17 @@ class AudioDiffusionModel(nn.Module):
                 first, second = self._estimates(x, sigma, [wanted, unwanted])
                 return first, second
 
-            return guide(
-                both,
-                lambda x, sigma: self._estimates(x, sigma, [wanted])[0],
-                scale if self.conditioners else 1.0,
-                interval=self.config.sampling.interval,
-                rescale=self.config.sampling.rescale,
-            )
+            def plain(x: Tensor, sigma: Tensor) -> Tensor:
+                return self._estimates(x, sigma, [wanted])[0]
+
+            def unseeing(x: Tensor, sigma: Tensor) -> Tensor:
+                with blind():
+                    return plain(x, sigma)
+
+            best = self.config.sampling
+            pairs = both if best.against == "prompt" else pair(plain, unseeing)
+            able = bool(self.conditioners) or best.against == "attention"
+            return guide(pairs, plain, scale if able else 1.0, interval=best.interval, rescale=best.rescale)
 
         if samples <= self.config.window and not loop:
             return guided(wanted, unwanted)
@@ -301,7 +316,9 @@ class AudioDiffusionModel(nn.Module):
             cut = [_rows(condition, items, starts, x.shape[-1]) for condition in (wanted, unwanted)]
             return guided(*cut)(x, sigma)
 
-        return editing.windows(rows, size, overlap=size // 2, loop=loop)
+        joined = editing.windows(rows, size, overlap=size // 2, loop=loop)
+        above = self.config.sampling.steady
+        return joined if above is None else editing.steady(joined, size, above=above, loop=loop)
 
     def _estimates(self, x: Tensor, sigma: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         """Returns the clean estimate of x under each of the conditions.

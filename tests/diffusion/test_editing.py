@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hiss.diffusion.editing import cut, inpaint, start_from, windows
+from hiss.diffusion.editing import cut, inpaint, start_from, steady, windows
 from hiss.diffusion.sampling import SAMPLERS, ddim
 from hiss.diffusion.schedules import Karras
 from hiss.errors import UsageError
@@ -21,6 +21,10 @@ def gaussian(x: Tensor, sigma: Tensor) -> Tensor:
 
 def windowed(x: Tensor, sigma: Tensor, items: Tensor, starts: Tensor) -> Tensor:
     return gaussian(x, sigma)
+
+
+def untouched(x: Tensor, sigma: Tensor) -> Tensor:
+    return x
 
 
 def same(x: Tensor, sigma: Tensor, items: Tensor, starts: Tensor) -> Tensor:
@@ -125,6 +129,25 @@ def test_a_loop_has_no_first_sample() -> None:
     loop = windows(fading, 32, overlap=16, loop=True)
     x = torch.randn(1, 2, 128, generator=seeded(7))
     torch.testing.assert_close(loop(x.roll(16, -1), SIGMA), loop(x, SIGMA).roll(16, -1))
+
+
+@pytest.mark.parametrize("size", [32, 33])
+def test_steady_takes_out_what_changes_from_window_to_window(size: int) -> None:
+    time = torch.arange(256)
+    wave = torch.sin(2 * torch.pi * time / size)  # its mean over a window is 0
+    x = (3 + 0.1 * time + wave).expand(2, 1, 4, 256)
+    y = steady(untouched, size, above=5.0)(x, torch.tensor(6.0))
+    inside = slice(size, -size)  # near the ends fewer samples are averaged
+    expected = (x.mean() + wave)[inside].expand_as(y[..., inside])
+    torch.testing.assert_close(y[..., inside], expected, rtol=0, atol=0.06)  # half a sample of the line
+    assert torch.equal(steady(untouched, size, above=6.0)(x, torch.tensor(6.0)), x)
+    assert torch.equal(steady(untouched, 256, above=5.0)(x, torch.tensor(6.0)), x)
+
+
+def test_a_steady_loop_has_no_first_sample() -> None:
+    even = steady(untouched, 32, above=0.0, loop=True)
+    x = torch.randn(1, 2, 100, generator=seeded(9))
+    torch.testing.assert_close(even(x.roll(16, -1), SIGMA), even(x, SIGMA).roll(16, -1))
 
 
 def test_a_sampler_walks_through_windows_as_through_the_whole() -> None:

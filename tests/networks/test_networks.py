@@ -12,7 +12,7 @@ from hiss.networks.bands import BandsConfig
 from hiss.networks.conv import ConvConfig
 from hiss.networks.diffusers_unet import DiffusersUNet, DiffusersUNetConfig
 from hiss.networks.diffwave import DiffWaveConfig
-from hiss.networks.layers import Attention, fold, unfold
+from hiss.networks.layers import Attention, blind, fold, unfold
 from hiss.networks.unet import UNetConfig
 from hiss.types import Condition
 
@@ -162,6 +162,11 @@ def test_attention_is_the_softmax_average_of_the_paper() -> None:
     query = layer.query(flat)
     key, value = layer.key_value(flat).chunk(2, dim=-1)
     expected = torch.softmax(query @ key.T / 4, dim=-1) @ value
+    torch.testing.assert_close(layer(x), x + expected.T[None])
+    with blind():
+        torch.testing.assert_close(layer(x), x + value.T[None])
+        tokens = torch.randn(1, 1, 16)  # what is attended to elsewhere is still seen
+        torch.testing.assert_close(layer(x, tokens), x + layer.key_value(tokens).chunk(2, dim=-1)[1].transpose(1, 2))
     torch.testing.assert_close(layer(x), x + expected.T[None])
 
 

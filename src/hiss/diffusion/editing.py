@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hiss.errors import UsageError
 from hiss.noise import normal
@@ -94,6 +95,33 @@ def windows(denoise: DenoiseWindows, size: int, *, overlap: int, rows: int = 8, 
         return estimate
 
     return whole
+
+
+def steady(denoise: Denoise, size: int, *, above: float, loop: bool = False) -> Denoise:
+    """Returns a denoiser in whose estimates the mean over the whole takes the place of the moving mean over a window.
+
+    Windows that do not overlap know nothing of each other, and would settle on levels and instruments of their own.
+    While the noise is high, and the estimate says little else, this makes them settle on the same.
+
+    Args:
+        denoise: denoises the whole, such as `windows`.
+        size: length of a window on the last axis of x [batch, channels, *space]. Near an end only what is there counts.
+        above: the noise level above which it acts.
+        loop: whether the last axis is a circle.
+    """
+
+    def even(x: Tensor, sigma: Tensor) -> Tensor:
+        estimate = denoise(x, sigma)
+        length = estimate.shape[-1]
+        if float(sigma.max()) <= above or length <= size:
+            return estimate
+        lines, half = estimate.flatten(1, -2), size // 2
+        if loop:
+            lines = functional.pad(lines, (half, size - 1 - half), mode="circular")
+        local = functional.avg_pool1d(lines, size, stride=1, padding=0 if loop else half, count_include_pad=False)
+        return estimate - local[..., :length].reshape(estimate.shape) + estimate.mean(dim=-1, keepdim=True)
+
+    return even
 
 
 def cut(x: Tensor, items: Tensor, starts: Tensor, size: int) -> Tensor:

@@ -53,9 +53,10 @@ def guide(
 
 
 def pair(conditional: Denoise, unconditional: Denoise) -> DenoiseBoth:
-    """Returns both estimates of two denoisers that share nothing, such as a model and a weaker one.
+    """Returns both estimates of two denoisers, such as a model and a weaker one.
 
-    Source: Karras et al. 2024 (autoguidance), for a weaker version of the model as the second.
+    Source: Karras et al. 2024 (autoguidance), for a weaker version of the model as the second; Ahn et al. 2024
+    (perturbed-attention guidance), for the model itself with its self-attention blind.
     """
     return lambda x, sigma: (conditional(x, sigma), unconditional(x, sigma))
 
