@@ -209,6 +209,8 @@ def test_guidance_against_attention_leads_away_from_a_blind_estimate_without_any
     assert not torch.allclose(plain, unseeing)
     torch.testing.assert_close(sample(3.0), plain + 2 * (plain - unseeing), rtol=1e-3, atol=1e-4)
     assert bool(sample(3.0, 600).isfinite().all())  # in windows
+    with pytest.raises(UsageError, match="leave the negative prompt out"):
+        made.sample([Prompt()], 256, negative=[Prompt()])
 
 
 def test_guidance_against_attention_needs_a_network_that_attends() -> None:

@@ -269,6 +269,8 @@ class AudioDiffusionModel(nn.Module):
         sigmas = best.schedule.grid(best.steps if steps is None else steps, start=start)
         scale = best.guidance if guidance is None else guidance
         representation = Ring(self.representation, samples) if loop else self.representation
+        if negative is not None and best.against == "attention":
+            raise UsageError("this model is guided away from its own blind attention: leave the negative prompt out")
         against = [Prompt()] * len(prompts) if negative is None else negative
         wanted, level = self._told([prompts] * len(self.conditioners), samples, representation)
         unwanted, _ = self._told([against] * len(self.conditioners), samples, representation)

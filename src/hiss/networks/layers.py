@@ -123,7 +123,8 @@ _BLIND = ContextVar("blind", default=False)
 def blind() -> Iterator[None]:
     """Within it, self-attention looks nowhere: each position attends to itself alone. In other threads it looks on.
 
-    Source: Ahn et al. 2024, "Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance", equation 14.
+    Source: Ahn et al. 2024, "Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance", where the
+    attention map is replaced by the identity.
     """
     before = _BLIND.set(True)
     try:
