@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# A shell lets jobs in the background ignore Ctrl-C, and what tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two processes that compile for numba's cache at the same time can break it for each other, and crash.
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
