@@ -13,7 +13,7 @@ import hiss
 
 SOURCE = Path(hiss.__file__).parent
 ORDER = (
-    *("errors", "spec", "types", "noise", "audio", "plot", "signal", "diffusion", "networks"),
+    *("errors", "spec", "types", "captions", "noise", "audio", "plot", "signal", "diffusion", "networks"),
     *("vocoders", "autoencoder", "representations", "clap", "conditioners", "model", "lora", "rounding", "saved"),
     *("denoising", "generation", "prompting", "pipeline", "denoise_files", "denoise_folders"),
     *("data", "training", "evaluation", "interop", "web", "cli", "__main__"),

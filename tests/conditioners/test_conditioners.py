@@ -12,6 +12,7 @@ from hiss.clap import AudioTowerConfig, ClapConfig, TextTowerConfig
 from hiss.conditioners import ConditionerConfig, merge, stack
 from hiss.conditioners.clap_text import ClapTextConfig
 from hiss.conditioners.label import LabelConfig
+from hiss.conditioners.notes import NotesConfig
 from hiss.conditioners.recording import RecordingConfig
 from hiss.conditioners.text import TextConfig
 from hiss.conditioners.timing import TimingConfig
@@ -44,6 +45,7 @@ KINDS: dict[str, tuple[ConditionerConfig, Prompt, Prompt]] = {
     "text as a vector": (TextConfig(clap=CLAP, tokens=False), Prompt(text="a flute"), Prompt(text="a drum")),
     "text as tokens": (TextConfig(clap=CLAP, vector=False), Prompt(text="a flute"), Prompt(text="a drum")),
     "text as CLAP reads it": (reader(), Prompt(text="a flute"), Prompt(text="a drum")),
+    "notes": (NotesConfig(), Prompt(text="a flute plays C"), Prompt(text="a flute plays D")),
     "recording": (RecordingConfig(), Prompt(recording=torch.ones(1, 9)), Prompt(recording=-torch.ones(1, 7))),
 }
 

@@ -33,6 +33,8 @@ class Conditioner(nn.Module, ABC):
     """Features of each token it gives; 0 for none."""
     signal: bool = False
     """Whether it gives a signal: audio [batch, channels, samples], which the model encodes as it does its own."""
+    repeats: bool = False
+    """Whether its signal begins again where it ends, for as long as the sound is; else silence follows."""
     reads: bool = False
     """Whether it makes sense of `Prompt.text`, so that a prompt may be any sentence."""
 

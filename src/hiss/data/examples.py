@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from hiss.captions import accelerate, transpose
 from hiss.data.base import DataConfig, Dataset, Recording, Report, Split
-from hiss.data.captions import accelerate, transpose
 from hiss.errors import UsageError
 from hiss.noise import seeded
 from hiss.signal.damage import change_speed

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hiss.audio import Audio
-from hiss.data.captions import notes
+from hiss.captions import notes
 from hiss.signal.mel import log_mel
 
 _TWO_NOTES = re.compile(r"\b(trills?|leaps|two)\b")

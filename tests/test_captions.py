@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hiss.audio import Audio
-from hiss.data.captions import accelerate, notes, transpose
+from hiss.captions import accelerate, notes, transpose
 from hiss.data.folder import AudioFolder
 
 
