@@ -140,6 +140,20 @@ def test_in_training_a_share_of_the_vectors_is_heard(clap: Clap) -> None:
     assert conditioner(clap).listen(batch, seeded(0)) is batch.prompts
 
 
+def test_in_training_texts_lose_some_of_their_words(clap: Clap) -> None:
+    words = [f"w{number}" for number in range(50)]
+    given = (*[Prompt(text=" ".join(words))] * 200, Prompt(text="flute"), Prompt())
+    batch = Batch(torch.zeros(202, 1, 500), 1000, given, torch.full((202,), 500))
+    *long, short, none = conditioner(clap, withheld=0.6).listen(batch, seeded(0))
+    left = [(prompt.text or "").split() for prompt in long]
+    assert all(some == [word for word in words if word in some] for some in left)
+    lost = torch.tensor([1 - len(some) / len(words) for some in left])
+    assert lost.mean() == pytest.approx(0.3, abs=0.04)
+    assert lost.min() < 0.05
+    assert 0.5 < lost.max() < 0.8
+    assert (short.text, none.text) == ("flute", None)
+
+
 def test_clips_of_another_rate_are_not_heard(clap: Clap) -> None:
     batch = Batch(torch.zeros(1, 1, 10), 8000, (Prompt(),), torch.tensor([10]))
     with pytest.raises(UsageError, match="CLAP hears 1000 Hz, and the model makes 8000 Hz"):
@@ -153,6 +167,8 @@ def test_a_conditioner_without_parts_or_with_a_wrong_share_is_refused() -> None:
         TextConfig(audio=1.5)
     with pytest.raises(UsageError, match="vector must be true"):
         TextConfig(audio=0.5, vector=False)
+    with pytest.raises(UsageError, match="share from 0 to below 1"):
+        TextConfig(withheld=1)
 
 
 def test_a_clap_of_another_configuration_is_not_adopted(clap: Clap) -> None:

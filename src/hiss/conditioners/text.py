@@ -31,6 +31,10 @@ class TextConfig(ConditionerConfig, name="text"):
     """Whether training leaves CLAP as it is; else the reading half is trained along."""
     audio: float = 0.0
     """Share of training examples whose vector is what CLAP hears in their own clip, in place of what it reads."""
+    withheld: float = 0.0
+    """The largest share of the words of a training text that are left out: each text loses a share between 0 and this.
+    Of few captions, of which no two are the same, a network else learns which recording they belong to.
+    Source: Wei and Zou 2019, "EDA: easy data augmentation techniques", random deletion."""
 
     def __post_init__(self) -> None:
         if not self.vector and not self.tokens:
@@ -39,6 +43,8 @@ class TextConfig(ConditionerConfig, name="text"):
             raise UsageError(f"audio is a share from 0 to 1, not {self.audio}")
         if self.audio and not self.vector:
             raise UsageError("what CLAP hears is a vector: with audio above 0, vector must be true")
+        if not 0 <= self.withheld < 1:
+            raise UsageError(f"withheld is a share from 0 to below 1, not {self.withheld}")
 
     def build(self) -> "Text":
         return Text(self)
@@ -86,15 +92,18 @@ class Text(Conditioner):
         return stack([self._told(group) for group in groups])
 
     def listen(self, batch: Batch, generator: torch.Generator | None) -> Sequence[Prompt]:
+        prompts = batch.prompts
+        if self.config.withheld:
+            prompts = tuple(replace(prompt, text=self._shortened(prompt.text, generator)) for prompt in prompts)
         if not self.config.audio:
-            return batch.prompts
+            return prompts
         rate = self.config.clap.audio.sample_rate
         if batch.sample_rate != rate:
             raise UsageError(f"CLAP hears {rate} Hz, and the model makes {batch.sample_rate} Hz; set audio to 0")
-        chosen = (torch.rand(len(batch.prompts), generator=generator) < self.config.audio).tolist()
+        chosen = (torch.rand(len(prompts), generator=generator) < self.config.audio).tolist()
         return [
             replace(prompt, recording=clip) if heard else prompt
-            for prompt, clip, heard in zip(batch.prompts, batch.audio, chosen, strict=True)
+            for prompt, clip, heard in zip(prompts, batch.audio, chosen, strict=True)
         ]
 
     def check(self, prompt: Prompt) -> None:
@@ -110,6 +119,13 @@ class Text(Conditioner):
         if tokens >= reader.length:
             share = (reader.length - 1) / tokens
             warnings.warn(f"the prompt is too long: of its words, about {share:.0%} are read", stacklevel=4)
+
+    def _shortened(self, text: str | None, generator: torch.Generator | None) -> str | None:
+        """Returns a text without some of its words, but not without any."""
+        words = (text or "").split()
+        share = self.config.withheld * torch.rand(1, generator=generator)
+        kept = (torch.rand(len(words), generator=generator) >= share).tolist()
+        return " ".join(word for word, keep in zip(words, kept, strict=True) if keep) or text
 
     def _told(self, prompts: Sequence[Prompt]) -> Condition:
         """Returns the condition of a few prompts, with as many tokens as there can be."""
