@@ -346,22 +346,18 @@ class AudioDiffusionModel(nn.Module):
         for conditioner, own in zip(self.conditioners, prompts, strict=True):
             condition: Condition = conditioner(own)
             if condition.signal is not None:
-                audio = condition.signal
-                if conditioner.repeats:
+                audio, places = condition.signal, None
+                if conditioner.repeats:  # and many prompts have the same signal
+                    audio, places = audio.unique(dim=0, return_inverse=True)
                     audio = audio.repeat(1, 1, -(-samples // audio.shape[-1]))
                 audio = functional.pad(audio, (0, samples - audio.shape[-1])).expand(-1, self.config.channels, -1)
-                condition = replace(condition, signal=self._encoded(audio, representation))
+                signal = representation.encode(audio)
+                condition = replace(condition, signal=signal if places is None else signal[places])
             if isinstance(conditioner, Recording) and condition.signal is not None:
                 level = conditioner.level(own, condition.signal)
             conditions.append(condition)
         told = merge(conditions)
         return (told if told.signal is None else replace(told, signal=divided(told.signal, level))), level
-
-    @torch.no_grad()
-    def _encoded(self, audio: Tensor, representation: Representation | Ring) -> Tensor:
-        """Returns what the representation makes of signals, of which many may be the same."""
-        different, places = audio.unique(dim=0, return_inverse=True)
-        return representation.encode(different)[places]
 
     def _withheld(self, batch: Batch, generator: torch.Generator | None) -> list[list[Prompt]]:
         """Returns training prompts for each conditioner, some of them emptied for all or for that one."""
