@@ -107,3 +107,11 @@ def test_sounds_are_heard_as_what_was_asked_for() -> None:
     heard = find("sounds")(load("sounds").generate(list(families), count=1, seed=1))
     named = [heard.classes["family"][row] for row in heard.probabilities["family"].argmax(dim=-1).tolist()]
     assert sum(one == family for one, family in zip(named, families.values(), strict=True)) >= 3
+
+
+def test_sounds_of_a_batch_are_those_that_are_made_alone() -> None:
+    pipeline = load("sounds")
+    prompts = ["a flute plays a C", "a drum roll", "a flute plays a D"]
+    together = pipeline.generate(prompts, count=1, seed=1, steps=2, batch_size=3)
+    alone = pipeline.generate(prompts, count=1, seed=1, steps=2, batch_size=1)
+    assert all(torch.equal(one.samples, other.samples) for one, other in zip(together, alone, strict=True))

@@ -284,7 +284,7 @@ class AudioDiffusionModel(nn.Module):
                 denoise = editing.inpaint(denoise, known, representation.kept(edit.keep))
         x = editing.start_from(known, temperature * float(sigmas[0]), generator=generator)
         x = walk(denoise, x, sigmas, generator=generator, watch=watch)
-        audio = representation.decode(x * level)[..., :samples]
+        audio = torch.cat([representation.decode(part) for part in (x * level).split(self._together(x))])[..., :samples]
         if edit is not None and edit.keep is not None:
             # The representation may smear over an edge; what is kept stays as it was, sample by sample.
             audio = torch.lerp(audio, edit.audio.to(audio).expand_as(audio), edit.keep.to(audio).expand_as(audio))
@@ -323,12 +323,8 @@ class AudioDiffusionModel(nn.Module):
         return joined if above is None else editing.steady(joined, size, above=above, loop=loop)
 
     def _estimates(self, x: Tensor, sigma: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
-        """Returns the clean estimate of x under each of the conditions.
-
-        On the CPU one item at a time: kernels there choose the order of their sums by the batch size, and a seed shall
-        mean the same sound, to the bit, alone and in a crowd.
-        """
-        size = 1 if x.device.type == "cpu" else len(x)
+        """Returns the clean estimate of x under each of the conditions."""
+        size = self._together(x)
         found = []
         for first in range(0, len(x), size):
             items = slice(first, first + size)
@@ -337,6 +333,14 @@ class AudioDiffusionModel(nn.Module):
             together = self.denoiser(torch.cat([x[items]] * len(conditions)), level.repeat(len(conditions)), condition)
             found.append(together.chunk(len(conditions)))
         return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+    def _together(self, batch: Tensor) -> int:
+        """Returns how many items of a batch are computed at once.
+
+        When sampling on the CPU, one: kernels there choose the order of their sums by the batch size, and a seed shall
+        mean the same sound, to the bit, alone and in a crowd.
+        """
+        return 1 if self.device.type == "cpu" and not torch.is_grad_enabled() else max(1, len(batch))
 
     def _told(
         self, prompts: Sequence[Sequence[Prompt]], samples: int, representation: Representation | Ring
@@ -351,7 +355,7 @@ class AudioDiffusionModel(nn.Module):
                     audio, places = audio.unique(dim=0, return_inverse=True)
                     audio = audio.repeat(1, 1, -(-samples // audio.shape[-1]))
                 audio = functional.pad(audio, (0, samples - audio.shape[-1])).expand(-1, self.config.channels, -1)
-                signal = representation.encode(audio)
+                signal = torch.cat([representation.encode(part) for part in audio.split(self._together(audio))])
                 condition = replace(condition, signal=signal if places is None else signal[places])
             if isinstance(conditioner, Recording) and condition.signal is not None:
                 level = conditioner.level(own, condition.signal)
