@@ -91,40 +91,8 @@ def test_the_vector_is_that_of_clap_and_the_tokens_are_the_states_of_gpt_2(clap:
     assert not condition.tokens[~condition.mask].any()
 
 
-def test_the_words_stand_beside_the_vector_of_clap_whatever_their_order(clap: Clap) -> None:
-    text = conditioner(clap, words=True)
-    assert text.vector == 2 * clap.config.features
-    one, other, none = text(prompts("a drum roll", "roll a drum", None)).vector.split(1)
-    said = [*clap.text.tokenizer.encode("a drum roll"), clap.config.text.vocabulary.end]
-    torch.testing.assert_close(one[:, :16], 4 * clap.embed_texts(["a drum roll"]))
-    torch.testing.assert_close(one[:, 16:], text.words.weight[said].sum(dim=0, keepdim=True))
-    torch.testing.assert_close(one[:, 16:], other[:, 16:])
-    assert torch.equal(none[0], text.any_vector)
-
-
-def test_the_words_alone_are_a_condition_and_learn(clap: Clap) -> None:
-    text = conditioner(clap, vector=False, tokens=False, words=True)
-    vector = text(prompts(*CAPTIONS)).vector
-    assert vector is not None
-    assert vector.shape == (3, 16)
-    vector.square().sum().backward()
-    gradient = text.words.weight.grad
-    assert gradient is not None
-    used = {number for caption in CAPTIONS for number in clap.text.numbers(caption)}
-    assert set(gradient.any(dim=1).nonzero()[:, 0].tolist()) == used
-
-
-def test_a_clip_takes_the_place_of_the_vector_of_clap_not_of_the_words(clap: Clap) -> None:
-    text = conditioner(clap, words=True, audio=0.5)
-    clip = torch.randn(1, 500, generator=seeded(0))
-    heard, read = text([Prompt(text=CAPTIONS[0], recording=clip), Prompt(text=CAPTIONS[0])]).vector
-    torch.testing.assert_close(heard[:16], 4 * clap.embed_audio(clip)[0])
-    assert torch.equal(heard[16:], read[16:])
-
-
-@pytest.mark.parametrize("words", [False, True])
-def test_a_prompt_means_the_same_to_the_bit_alone_and_in_a_crowd(clap: Clap, words: bool) -> None:
-    text = conditioner(clap, words=words)
+def test_a_prompt_means_the_same_to_the_bit_alone_and_in_a_crowd(clap: Clap) -> None:
+    text = conditioner(clap)
     crowd, alone = text(prompts(*CAPTIONS, None)), text(prompts(CAPTIONS[0]))
     for one, other in ((crowd.vector, alone.vector), (crowd.tokens, alone.tokens), (crowd.mask, alone.mask)):
         assert one is not None
@@ -193,7 +161,7 @@ def test_clips_of_another_rate_are_not_heard(clap: Clap) -> None:
 
 
 def test_a_conditioner_without_parts_or_with_a_wrong_share_is_refused() -> None:
-    with pytest.raises(UsageError, match="vector, tokens or words"):
+    with pytest.raises(UsageError, match="vector, tokens or both"):
         TextConfig(vector=False, tokens=False)
     with pytest.raises(UsageError, match="share from 0 to 1"):
         TextConfig(audio=1.5)

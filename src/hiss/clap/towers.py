@@ -188,17 +188,13 @@ class TextTower(nn.Module):
         self.gpt2.requires_grad_(not config.frozen)
         self.register_buffer("place", torch.empty(0), persistent=False)  # knows the device
 
-    def numbers(self, text: str) -> list[int]:
-        """Returns the tokens that are read of a text, its end included."""
-        return [*self.tokenizer.encode(text)[: self.config.length - 1], self.config.vocabulary.end]
-
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns the states [batch, tokens, width] of texts, and where a token is real, [batch, tokens].
 
         What stands behind `config.length` tokens is not read.
         """
         end = self.config.vocabulary.end
-        numbers = [self.numbers(text) for text in texts]
+        numbers = [[*self.tokenizer.encode(text)[: self.config.length - 1], end] for text in texts]
         size = max(map(len, numbers))
         filled = torch.tensor([[*row, *[end] * (size - len(row))] for row in numbers], device=self.place.device)
         mask = torch.arange(size) < torch.tensor([[len(row)] for row in numbers])

@@ -1,4 +1,4 @@
-"""Condition on a text: what CLAP makes of it as a whole, the states of GPT-2 at each of its tokens, and its words."""
+"""Condition on a text: what CLAP makes of it as a whole, and the states of GPT-2 at each of its tokens."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,13 +16,10 @@ from hiss.types import Batch, Condition, Prompt
 _NAMED = 5
 """New words of a prompt that a warning names; more are counted."""
 
-_WORD = 0.3
-"""How large the vector of a word begins: with it, that of a caption of ten words is about 1 in size, as CLAP's is."""
-
 
 @dataclass(frozen=True)
 class TextConfig(ConditionerConfig, name="text"):
-    """A text as a vector, as tokens, as words, or as several of these."""
+    """A text as a vector, as tokens, or both."""
 
     clap: ClapConfig = ClapConfig()
     """What reads the text; its weights become a part of the model."""
@@ -30,10 +27,6 @@ class TextConfig(ConditionerConfig, name="text"):
     """Whether the joint vector of CLAP conditions the network (FiLM)."""
     tokens: bool = True
     """Whether the network attends to the states of GPT-2 (cross-attention)."""
-    words: bool = False
-    """Whether each token of the vocabulary also has a vector of its own, learned along with the network; their sum over
-    the text stands beside the vector of CLAP. A CLAP of few recordings keeps little of what only a few of them say.
-    Source: Joulin et al. 2017, "Bag of tricks for efficient text classification"."""
     frozen: bool = True
     """Whether training leaves CLAP as it is; else the reading half is trained along."""
     audio: float = 0.0
@@ -44,8 +37,8 @@ class TextConfig(ConditionerConfig, name="text"):
     Source: Wei and Zou 2019, "EDA: easy data augmentation techniques", random deletion."""
 
     def __post_init__(self) -> None:
-        if not self.vector and not self.tokens and not self.words:
-            raise UsageError("the text conditioner needs vector, tokens or words")
+        if not self.vector and not self.tokens:
+            raise UsageError("the text conditioner needs vector, tokens or both")
         if not 0 <= self.audio <= 1:
             raise UsageError(f"audio is a share from 0 to 1, not {self.audio}")
         if self.audio and not self.vector:
@@ -73,11 +66,8 @@ class Text(Conditioner):
         self.clap.requires_grad_(False)
         self.clap.text.requires_grad_(not config.frozen)
         self.clap.text_projection.requires_grad_(config.vector and not config.frozen)
-        self.vector = config.clap.features * (config.vector + config.words)
-        if config.words:
-            self.words = nn.EmbeddingBag(config.clap.text.vocabulary.size, config.clap.features, mode="sum")
-            nn.init.normal_(self.words.weight, std=_WORD)
-        if self.vector:
+        if config.vector:
+            self.vector = config.clap.features
             self.any_vector = nn.Parameter(torch.zeros(self.vector))
         if config.tokens:
             self.tokens = config.clap.text.width
@@ -142,7 +132,7 @@ class Text(Conditioner):
         texts = [prompt.text or "" for prompt in prompts]
         reading = self.clap.read(texts)
         given = torch.tensor([bool(text) for text in texts], device=reading.mask.device)
-        vector = self._vector(prompts, reading.vector, given) if self.vector else None
+        vector = self._vector(prompts, reading.vector, given) if self.config.vector else None
         if not self.config.tokens:
             return Condition(vector=vector)
         first = torch.arange(reading.mask.shape[1], device=given.device) == 0
@@ -155,18 +145,12 @@ class Text(Conditioner):
 
     def _vector(self, prompts: Sequence[Prompt], read: Tensor, given: Tensor) -> Tensor:
         """Returns the vectors [batch, features] of prompts, about 1 in size, given what was read of their texts."""
-        scale = self.config.clap.features**0.5  # CLAP's vectors have length 1
-        parts = [scale * read] if self.config.vector else []
-        if self.config.words:
-            numbers = [self.clap.text.numbers(prompt.text or "") for prompt in prompts]
-            parts.append(torch.cat([self.words(torch.tensor([row], device=read.device)) for row in numbers]))
-        vector = torch.where(given[:, None], torch.cat(parts, dim=1), self.any_vector)
+        scale = self.vector**0.5  # CLAP's vectors have length 1
+        vector = torch.where(given[:, None], scale * read, self.any_vector)
         if not self.config.audio:
             return vector
         clips = {row: prompt.recording for row, prompt in enumerate(prompts) if prompt.recording is not None}
         if not clips:
             return vector
-        rows = torch.tensor(list(clips), device=vector.device)
         heard = self.clap.embed_audio(torch.stack([clip.mean(dim=0) for clip in clips.values()]).to(vector.device))
-        whole = torch.cat([scale * heard, vector[rows, heard.shape[1] :]], dim=1)
-        return vector.index_copy(0, rows, whole)
+        return vector.index_copy(0, torch.tensor(list(clips), device=vector.device), scale * heard)
