@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from hiss.conditioners import Conditioner, ConditionerConfig, merge, stack
 from hiss.conditioners.recording import Recording
+from hiss.conditioners.words import Words, WordsConfig
 from hiss.diffusion import editing, sampling
-from hiss.diffusion.guidance import guide, pair
+from hiss.diffusion.guidance import guide, pair, steer
 from hiss.diffusion.parameterizations import PARAMETERIZATIONS, estimate, expand
 from hiss.diffusion.schedules import Karras, LogNormal, NoiseSchedule
 from hiss.diffusion.weightings import WEIGHTINGS, Uncertainty
@@ -46,6 +47,10 @@ class SamplingConfig(Spec):
     """Noise levels between which guidance acts."""
     rescale: float = 0.0
     """How far guidance brings the level back, from 0 to 1."""
+    steer: float = 0.0
+    """How far each step is led to what a noised CLAP would hear as the text; for models conditioned on words."""
+    steered: tuple[float, float] = (0.0, 1e9)
+    """Noise levels between which it is."""
     candidates: int = 1
     """Sounds that are made for each that is returned, the one that suits its text best; for models with a CLAP."""
     window: float | None = None
@@ -107,6 +112,8 @@ class ModelConfig(Spec):
             raise UsageError("weighting none leaves only the auxiliary losses: name some, and set uncertainty to false")
         if not 0 <= self.own_estimates <= 1:
             raise UsageError(f"own_estimates is a share from 0 to 1, not {self.own_estimates}")
+        if self.sampling.steer and sum(isinstance(one, WordsConfig) for one in self.conditioners) != 1:
+            raise UsageError("sampling.steer needs one conditioner words, which knows where to")
         if self.sample_rate < 1 or self.channels < 1 or not 0 < self.seconds < math.inf:
             raise UsageError(
                 "a model needs a positive sample rate, number of channels and length, "
@@ -309,7 +316,8 @@ class AudioDiffusionModel(nn.Module):
             best = self.config.sampling
             pairs = both if best.against == "prompt" else pair(plain, unseeing)
             able = bool(self.conditioners) or best.against == "attention"
-            return guide(pairs, plain, scale if able else 1.0, interval=best.interval, rescale=best.rescale)
+            denoise = guide(pairs, plain, scale if able else 1.0, interval=best.interval, rescale=best.rescale)
+            return self._steered(denoise, wanted.aim)
 
         if samples <= self.config.window and not loop:
             return guided(wanted, unwanted)
@@ -321,6 +329,20 @@ class AudioDiffusionModel(nn.Module):
         joined = editing.windows(rows, size, overlap=size // 2, loop=loop)
         above = self.config.sampling.steady
         return joined if above is None else editing.steady(joined, size, above=above, loop=loop)
+
+    def _steered(self, denoise: Denoise, aim: Tensor | None) -> Denoise:
+        """Returns a denoiser that is steered to an aim, if the model is sampled so."""
+        best = self.config.sampling
+        if aim is None or not best.steer:
+            return denoise
+        (guide,) = (conditioner for conditioner in self.conditioners if isinstance(conditioner, Words))
+
+        def gradient(x: Tensor, sigma: Tensor) -> Tensor:
+            size = self._together(x)
+            parts = zip(x.split(size), aim.split(size), strict=True)
+            return torch.cat([guide.gradient(part, sigma, theirs) for part, theirs in parts])
+
+        return steer(denoise, gradient, best.steer, interval=best.steered)
 
     def _estimates(self, x: Tensor, sigma: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         """Returns the clean estimate of x under each of the conditions."""

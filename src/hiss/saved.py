@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hiss.audio import replacing
 from hiss.autoencoder import Vae, VaeConfig
-from hiss.clap import Clap, ClapConfig
+from hiss.clap import Clap, ClapConfig, NoisedClap, NoisedClapConfig
 from hiss.errors import HissError, UsageError
 from hiss.lora import Lora, LoraConfig
 from hiss.model import AudioDiffusionModel, ModelConfig
@@ -38,6 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "diffusion": Kind(ModelConfig, AudioDiffusionModel),
     "vae": Kind(VaeConfig, Vae),
     "clap": Kind(ClapConfig, Clap),
+    "noised_clap": Kind(NoisedClapConfig, NoisedClap),
     "lora": Kind(LoraConfig, Lora),
     "vocoder": Kind(VocoderConfig, lambda config: cast(nn.Module, config.build())),
 }

@@ -46,10 +46,12 @@ class Condition:
     """[batch, length]: True where a token is real."""
     signal: Tensor | None = None
     """[batch, channels, *space]: concatenated to the input."""
+    aim: Tensor | None = None
+    """[batch, features]: what sampling may be steered to; networks do not see it."""
 
     def rows(self, index: slice | Tensor) -> "Condition":
         """Returns the condition of the items at `index`, a slice or whole numbers [rows], along the batch."""
-        parts = (self.vector, self.tokens, self.mask, self.signal)
+        parts = (self.vector, self.tokens, self.mask, self.signal, self.aim)
         return Condition(*(None if part is None else part[index] for part in parts))
 
 

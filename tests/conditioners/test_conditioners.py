@@ -8,7 +8,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
-from hiss.clap import AudioTowerConfig, ClapConfig, TextTowerConfig
+from hiss.clap import AudioTowerConfig, ClapConfig, NoisedClapConfig, TextTowerConfig
 from hiss.conditioners import ConditionerConfig, merge, stack
 from hiss.conditioners.clap_text import ClapTextConfig
 from hiss.conditioners.label import LabelConfig
@@ -16,6 +16,7 @@ from hiss.conditioners.notes import NotesConfig
 from hiss.conditioners.recording import RecordingConfig
 from hiss.conditioners.text import TextConfig
 from hiss.conditioners.timing import TimingConfig
+from hiss.conditioners.words import WordsConfig
 from hiss.errors import UsageError
 from hiss.noise import seeded
 from hiss.types import Condition, Prompt
@@ -46,6 +47,11 @@ KINDS: dict[str, tuple[ConditionerConfig, Prompt, Prompt]] = {
     "text as tokens": (TextConfig(clap=CLAP, vector=False), Prompt(text="a flute"), Prompt(text="a drum")),
     "text as CLAP reads it": (reader(), Prompt(text="a flute"), Prompt(text="a drum")),
     "notes": (NotesConfig(), Prompt(text="a flute plays C"), Prompt(text="a flute plays D")),
+    "words": (
+        WordsConfig(NoisedClapConfig(shape=(2,), words=("drum", "flute"), channels=(8,), features=8)),
+        Prompt(text="a flute"),
+        Prompt(text="a drum"),
+    ),
     "recording": (RecordingConfig(), Prompt(recording=torch.ones(1, 9)), Prompt(recording=-torch.ones(1, 7))),
 }
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hiss.diffusion.guidance import guide, pair
+from hiss.diffusion.guidance import guide, pair, steer
 from hiss.types import Denoise
 
 X = torch.randn(3, 2, 400, generator=torch.Generator().manual_seed(0))
@@ -79,3 +79,27 @@ def test_rescaling_silence_stays_finite() -> None:
 
     guided = guide(pair(silence, silence), silence, 3.0, rescale=0.7)
     assert torch.equal(guided(X, SIGMA), torch.zeros_like(X))
+
+
+def test_steering_adds_what_is_known_of_the_clean_signal() -> None:
+    """Of clean signals N(0, 1), seen under noise and once more as y = clean + r * noise: the mean of the posterior."""
+    y, r = 0.7, 0.5
+
+    def gradient(
+        x: Tensor, sigma: Tensor
+    ) -> Tensor:  # of log p(y | x) = log N(y; x / (1 + s^2), s^2 / (1 + s^2) + r^2)
+        shrunk = 1 + sigma**2
+        return (y - x / shrunk) / (sigma**2 / shrunk + r**2) / shrunk
+
+    steered = steer(lambda x, sigma: x / (1 + sigma**2), gradient, 1.0, interval=(0.0, 10.0))
+    for sigma in (0.2, 1.5, 6.0):
+        precision = 1 + 1 / sigma**2 + 1 / r**2
+        expected = (X / sigma**2 + y / r**2) / precision
+        torch.testing.assert_close(steered(X, torch.tensor(sigma)), expected)
+
+
+def test_steering_acts_between_its_noise_levels_only() -> None:
+    steered = steer(wanted, lambda x, sigma: torch.ones_like(x), 2.0, interval=(0.5, 2.0))
+    for level, added in ((0.5, 0.0), (1.0, 2.0), (2.0, 8.0), (2.1, 0.0)):
+        sigma = torch.tensor(level)
+        torch.testing.assert_close(steered(X, sigma), wanted(X, sigma) + added)

@@ -40,7 +40,11 @@ class Conditioner(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, prompts: Sequence[Prompt]) -> Condition:
-        """Returns the condition of a batch of prompts."""
+        """Returns the condition of a batch of prompts.
+
+        All of its parameters must take part, whatever the prompts are: of those that do not there is no gradient, and
+        training in several processes, whose prompts differ, would come to a halt.
+        """
 
     def complete(self, prompt: Prompt, generator: torch.Generator) -> Prompt:
         """Returns the prompt with what it leaves open drawn at random, where the conditioner can; else unchanged."""
@@ -64,6 +68,7 @@ def merge(conditions: Sequence[Condition]) -> Condition:
         tokens=_cat([one.tokens for one in tokens], dim=1),
         mask=_cat([_mask(one) for one in tokens], dim=1) if any(one.mask is not None for one in tokens) else None,
         signal=_cat([one.signal for one in conditions], dim=1),
+        aim=_cat([one.aim for one in conditions], dim=1),
     )
 
 
@@ -74,6 +79,7 @@ def stack(conditions: Sequence[Condition]) -> Condition:
         tokens=_cat([one.tokens for one in conditions], dim=0),
         mask=_cat([one.mask for one in conditions], dim=0),
         signal=_cat([one.signal for one in conditions], dim=0),
+        aim=_cat([one.aim for one in conditions], dim=0),
     )
 
 

@@ -11,6 +11,9 @@ from hiss.types import Denoise
 DenoiseBoth = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x, sigma) -> (estimate with the condition, estimate without), which a network can compute in one doubled batch."""
 
+Gradient = Callable[[Tensor, Tensor], Tensor]
+"""(x, sigma) -> how something grows with each number in x; the shape is that of x."""
+
 
 def guide(
     both: DenoiseBoth,
@@ -59,6 +62,29 @@ def pair(conditional: Denoise, unconditional: Denoise) -> DenoiseBoth:
     (perturbed-attention guidance), for the model itself with its self-attention blind.
     """
     return lambda x, sigma: (conditional(x, sigma), unconditional(x, sigma))
+
+
+def steer(denoise: Denoise, gradient: Gradient, scale: float, *, interval: tuple[float, float]) -> Denoise:
+    """Returns a denoiser that is led to what somebody else recognises: estimate + scale * sigma^2 * gradient.
+
+    With scale 1 and the gradient of log p(wanted | x), at the same noise level, of a denoiser without conditions, that
+    is the expected clean signal given both x and what is wanted.
+
+    Args:
+        denoise: the estimate that is led.
+        gradient: of how much x, under noise of level sigma, is like what is wanted; without dimension over that of x.
+        scale: 0 leads nowhere.
+        interval: lead only where interval[0] < sigma <= interval[1].
+
+    Source: Dhariwal & Nichol 2021, section 4 (classifier guidance), by equation 14 there, on the clean estimate.
+    """
+    low, high = interval
+
+    def steered(x: Tensor, sigma: Tensor) -> Tensor:
+        estimate = denoise(x, sigma)
+        return estimate + scale * sigma**2 * gradient(x, sigma) if low < float(sigma) <= high else estimate
+
+    return steered
 
 
 def _deviation(x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hiss.audio import replacing
 from hiss.data import Dataset
 from hiss.data.examples import Examples, Order, Place, check_batching, in_order
+from hiss.errors import UsageError
 from hiss.representations import Representation
 from hiss.types import Batch
 
@@ -74,6 +75,25 @@ class Encoded(Dataset):
                     encoded = self.representation.encode(batch.audio.to(device))
                     found[epoch, items.start : items.stop] = encoded.half().cpu().numpy()
             found.flush()
+
+
+def check_passes(passes: int) -> None:
+    """Raises `UsageError` unless it can be a number of passes over the data."""
+    if passes < 0:
+        raise UsageError(f"encoded is a number of passes, 0 or more, not {passes}")
+
+
+def encoded(examples: Dataset, representation: Representation, *, passes: int, folder: Path) -> Dataset:
+    """Returns the examples with `Batch.encoded`, made in so many passes and kept in a folder; as they are with 0.
+
+    Raises:
+        UsageError: the examples cannot be read in any order.
+    """
+    if not passes:
+        return examples
+    if not isinstance(examples, Examples):
+        raise UsageError("encoded needs recordings that can be read in any order, and these are mixed or streamed")
+    return Encoded(examples, representation, passes=passes, folder=folder)
 
 
 @dataclass(frozen=True)

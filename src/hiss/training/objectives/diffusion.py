@@ -8,12 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from hiss.data import Dataset
-from hiss.data.examples import Examples
-from hiss.errors import UsageError
 from hiss.lora import LoraConfig, fresh
 from hiss.model import AudioDiffusionModel, ModelConfig
 from hiss.training.demo import AudioDemo
-from hiss.training.encoded import Encoded
+from hiss.training.encoded import check_passes, encoded
 from hiss.training.objective import Objective
 from hiss.training.objectives.base import Clips, Recipe
 from hiss.training.trainer import Demo
@@ -50,8 +48,7 @@ class DiffusionRecipe(Recipe, name="diffusion"):
     representation that takes its time; 0 encodes in every step."""
 
     def __post_init__(self) -> None:
-        if self.encoded < 0:
-            raise UsageError(f"encoded is a number of passes, 0 or more, not {self.encoded}")
+        check_passes(self.encoded)
 
     @property
     def adapts(self) -> bool:
@@ -73,11 +70,7 @@ class DiffusionRecipe(Recipe, name="diffusion"):
 
     def prepared(self, examples: Dataset, objective: Objective, folder: Path) -> Dataset:
         assert isinstance(objective, DiffusionObjective)
-        if not self.encoded:
-            return examples
-        if not isinstance(examples, Examples):
-            raise UsageError("encoded needs recordings that can be read in any order, and these are mixed or streamed")
-        return Encoded(examples, objective.model.representation, passes=self.encoded, folder=folder)
+        return encoded(examples, objective.model.representation, passes=self.encoded, folder=folder)
 
     def demo(self, objective: Objective) -> Demo:
         assert isinstance(objective, DiffusionObjective)
