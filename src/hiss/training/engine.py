@@ -57,7 +57,7 @@ class Engine:
             for network in (module for module in objective.modules() if isinstance(module, Network)):
                 network.compile(dynamic=False)
         groups = _groups(objective, config.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
         self.module, self.optimizer = self.accelerator.prepare(_Wrapped(objective), optimizer)
 
     def step(self, index: int, batches: Iterator[Batch], *, leave: str | None = None) -> Step:
