@@ -9,7 +9,7 @@ import yaml
 from toy_stages import STAGES
 
 from hiss.audio import Audio
-from hiss.clap import NoisedClap
+from hiss.clap import NoisedClap, NoisedClapConfig
 from hiss.conditioners.words import Words
 from hiss.errors import UsageError
 from hiss.pipeline import Pipeline
@@ -95,6 +95,21 @@ def test_it_is_a_stage_before_a_model_that_it_steers(sounds: Path, tmp_path: Pat
     low, high = (pipeline.generate(f"a {word} tone", seed=0) for word in ("low", "high"))
     assert low.samples.shape == (1, 480)
     assert not torch.equal(low.samples, high.samples)
+
+
+def test_its_sizes_may_be_left_to_hiss(sounds: Path, tmp_path: Path) -> None:
+    part = {key: value for key, value in NOISED.items() if key != "model"}
+    words = {"name": "words", "noised_clap": {"from": "noised_clap"}}
+    model = STAGES["stages"]["diffusion"]["model"] | {
+        "representation": HEARD["representation"],
+        "conditioners": [words],
+    }
+    recipe = {
+        "data": {"name": "folder", "path": str(sounds)},
+        "stages": {"noised_clap": part, "diffusion": {"model": model}},
+    }
+    stages = Stages(read_recipe(saved(recipe, tmp_path)))
+    assert stages.recipe("noised_clap").model == NoisedClapConfig()
 
 
 def test_passes_are_not_fewer_than_none(sounds: Path, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ class Stages:
             if (theirs := self._recipes[name]["kind"]) != kind:
                 raise UsageError(f"stage {stage} takes a {kind} from stage {name}, which trains a {theirs}")
             if out is None:
-                return filled(self._recipes[name], self._source(name, out)).get("model"), ""
+                return filled(self._recipes[name], self._source(name, out)).get("model", {}), ""
             if not (out / name / FINISHED).is_file():
                 raise HissError(
                     f"stage {stage} needs stage {name}, which is not finished in {out / name}; train it first"
