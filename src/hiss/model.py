@@ -335,12 +335,12 @@ class AudioDiffusionModel(nn.Module):
         best = self.config.sampling
         if aim is None or not best.steer:
             return denoise
-        (guide,) = (conditioner for conditioner in self.conditioners if isinstance(conditioner, Words))
+        (words,) = (conditioner for conditioner in self.conditioners if isinstance(conditioner, Words))
 
         def gradient(x: Tensor, sigma: Tensor) -> Tensor:
             size = self._together(x)
             parts = zip(x.split(size), aim.split(size), strict=True)
-            return torch.cat([guide.gradient(part, sigma, theirs) for part, theirs in parts])
+            return torch.cat([words.gradient(part, sigma, theirs) for part, theirs in parts])
 
         return steer(denoise, gradient, best.steer, interval=best.steered)
 
