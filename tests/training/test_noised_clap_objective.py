@@ -14,6 +14,7 @@ from hiss.conditioners.words import Words
 from hiss.errors import UsageError
 from hiss.pipeline import Pipeline
 from hiss.saved import read_part
+from hiss.training import checkpoints
 from hiss.training.objectives.noised_clap import NoisedClapRecipe
 from hiss.training.reading import Stages, read_recipe
 from hiss.training.recipe import load_recipe, run_recipe
@@ -90,6 +91,12 @@ def test_it_is_a_stage_before_a_model_that_it_steers(sounds: Path, tmp_path: Pat
     pipeline = Pipeline.from_pretrained(tmp_path / "run" / "diffusion" / "model")
     words = pipeline.model.conditioners[0]
     assert isinstance(words, Words)
+    state, _ = checkpoints.load(tmp_path / "run" / "noised_clap" / "state", 8)
+    scales = {name: tensor for name, tensor in pipeline.model.representation.state_dict().items() if "vae" not in name}
+    assert {"mean", "scale"} <= set(scales)
+    # It hears what the model works on: scaled alike.
+    for name, tensor in scales.items():
+        torch.testing.assert_close(state[f"model/representation.{name}"], tensor)
     trained = read_part(tmp_path / "run" / "noised_clap" / "model", "noised_clap").state_dict()
     assert all(torch.equal(tensor, trained[name]) for name, tensor in words.noised_clap.state_dict().items())
     low, high = (pipeline.generate(f"a {word} tone", seed=0) for word in ("low", "high"))

@@ -119,7 +119,7 @@ def run_recipe(
             theirs = weights_of(init, str(recipe.name))
             check_parts(objective, recipe, {f"model.{name}": tensor for name, tensor in theirs.items()}, str(init))
             known = adopt(objective.model, theirs, init)
-        if not known >= set(objective.measured):
+        if not objective.measured or not known >= set(objective.measured):
             if torch.accelerator.is_available():  # what is encoded by a network is encoded there faster
                 objective.to(torch.accelerator.current_accelerator())
             objective.fit(batch.audio for batch in examples.once(recipe.trainer.batch_size))
