@@ -5,10 +5,8 @@ from typing import Any, cast
 
 import pytest
 import torch
-import yaml
-from toy_stages import STAGES
+from toy_stages import STAGES, captioned_tones, saved
 
-from hiss.audio import Audio
 from hiss.clap import Clap
 from hiss.conditioners.text import Text
 from hiss.evaluation.retrieval import retrieval
@@ -37,19 +35,8 @@ CLAP: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tones of four pitches with a text file beside each."""
-    folder = tmp_path_factory.mktemp("captioned")
-    time = torch.arange(4000) / 8000
-    for index in range(32):
-        word, hertz = list(TONES.items())[index % 4]
-        Audio(0.5 * torch.sin(2 * torch.pi * (hertz + index) * time), 8000).save(folder / f"{index}.wav")
-        (folder / f"{index}.txt").write_text(f"a {word} tone")
-    return folder
-
-
-def saved(recipe: dict[str, Any], folder: Path) -> Path:
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
-    return path
+    folder = tmp_path_factory.mktemp("captioned") / "tones"
+    return captioned_tones(folder, TONES, samples=4000, sample_rate=8000)
 
 
 def test_a_trained_clap_finds_what_belongs_together(sounds: Path, tmp_path: Path) -> None:

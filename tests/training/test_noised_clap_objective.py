@@ -5,10 +5,8 @@ from typing import Any, cast
 
 import pytest
 import torch
-import yaml
-from toy_stages import STAGES
+from toy_stages import STAGES, captioned_tones, saved
 
-from hiss.audio import Audio
 from hiss.clap import NoisedClap, NoisedClapConfig
 from hiss.conditioners.words import Words
 from hiss.errors import UsageError
@@ -41,19 +39,8 @@ NOISED: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tones of four pitches with a text file beside each."""
-    folder = tmp_path_factory.mktemp("captioned")
-    time = torch.arange(600) / 2000
-    for index in range(32):
-        word, hertz = list(TONES.items())[index % 4]
-        Audio(0.5 * torch.sin(2 * torch.pi * (hertz + index / 4) * time), 2000).save(folder / f"{index}.wav")
-        (folder / f"{index}.txt").write_text(f"a {word} tone")
-    return folder
-
-
-def saved(recipe: dict[str, Any], folder: Path) -> Path:
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
-    return path
+    folder = tmp_path_factory.mktemp("captioned") / "tones"
+    return captioned_tones(folder, TONES, samples=600, sample_rate=2000)
 
 
 def test_a_trained_noised_clap_finds_what_belongs_together(sounds: Path, tmp_path: Path) -> None:
