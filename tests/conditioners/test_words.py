@@ -1,5 +1,6 @@
 """Words as a condition and as an aim: the gradient that steers, and models that are sampled with it."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -93,6 +94,21 @@ def test_words_may_steer_without_being_told_to_the_network() -> None:
 def test_the_words_stay_as_they_are_in_training() -> None:
     words = WordsConfig(CLAP).build()
     assert [name for name, one in words.named_parameters() if one.requires_grad] == ["any_vector"]
+
+
+def test_a_text_of_unknown_words_may_be_anything_and_is_warned_of() -> None:
+    words = scattered(WordsConfig(CLAP).build())
+    assert isinstance(words, Words)
+    vector = words([Prompt(text="ein Krug"), Prompt(), Prompt(text="ein loud Krug")]).vector
+    assert vector is not None
+    assert torch.equal(vector[0], vector[1])
+    assert not torch.equal(vector[0], vector[2])
+    with pytest.warns(UserWarning, match="none of the words"):
+        words.check(Prompt(text="ein Krug"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        words.check(Prompt(text="ein loud Krug"))
+        words.check(Prompt())
 
 
 @pytest.mark.parametrize("conditioners", [(), (WordsConfig(CLAP), WordsConfig(CLAP))])

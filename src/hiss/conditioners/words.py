@@ -1,5 +1,6 @@
 """Condition on the words of a text, and steer to them: what a CLAP makes of it that hears through noise."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class WordsConfig(ConditionerConfig, name="words"):
 
 
 class Words(Conditioner):
-    """A noised CLAP's vector of a text, with a learned one for "anything", and its ear."""
+    """A noised CLAP's vector of a text, with a learned one where it knows none of the words, and its ear."""
 
     reads = True
 
@@ -42,9 +43,13 @@ class Words(Conditioner):
         aim = self.noised_clap.embed_texts([prompt.text or "" for prompt in prompts])
         if self.any_vector is None:
             return Condition(aim=aim)
-        given = torch.tensor([bool(prompt.text) for prompt in prompts], device=aim.device)
+        known = aim.any(dim=-1, keepdim=True)
         scale = self.vector**0.5  # CLAP's vectors have length 1
-        return Condition(vector=torch.where(given[:, None], scale * aim, self.any_vector), aim=aim)
+        return Condition(vector=torch.where(known, scale * aim, self.any_vector), aim=aim)
+
+    def check(self, prompt: Prompt) -> None:
+        if prompt.text and not self.noised_clap.embed_texts([prompt.text]).any():
+            warnings.warn("this model can steer to none of the words of the prompt: expect anything", stacklevel=4)
 
     def gradient(self, x: Tensor, sigma: Tensor, aim: Tensor) -> Tensor:
         """Returns how the logarithm of the likelihood of texts grows with x [batch, channels, *space].
