@@ -179,6 +179,17 @@ def test_an_item_sounds_the_same_to_the_bit_alone_and_in_any_crowd(model: AudioD
         assert torch.equal(alone[0], together[item])
 
 
+@pytest.mark.parametrize(("overlap", "windows"), [(0.0, 4), (0.5, 7), (0.75, 13)])
+def test_longer_sounds_are_made_in_windows_that_share_what_was_asked_for(overlap: float, windows: int) -> None:
+    made = AudioDiffusionModel(
+        replace(CONFIG, representation=WaveformConfig(), sampling=SamplingConfig(overlap=overlap), conditioners=())
+    )
+    seen: list[int] = []
+    made.denoiser.register_forward_hook(lambda denoiser, inputs, output: seen.append(output.shape[-1]))
+    made.sample([Prompt()], 4 * CONFIG.samples, steps=1, sampler="ddim", generator=seeded(0))
+    assert seen == [CONFIG.samples] * windows
+
+
 def test_the_label_decides_the_pitch(model: AudioDiffusionModel) -> None:
     for label, hertz in (("low", 20), ("high", 100)):
         audio = model.sample([Prompt(labels={"pitch": label})] * 4, 256, steps=12, generator=seeded(1))

@@ -59,9 +59,9 @@ class SamplingConfig(Spec):
     steady: float | None = None
     """Noise level above which all windows of longer audio are given the same mean over time, so that its level and its
     instruments stay. For logarithmic spectra, whose mean over time says how loud it is at each frequency."""
-    overlap: float = 0.25
-    """Share of a window that the next one takes up again when a recording is denoised, in [0, 1): they pass into each
-    other there. 0 puts them side by side, which clicks."""
+    overlap: float = 0.5
+    """Share of a window that the next one takes up again, in [0, 1): they pass into each other there. 0 puts them side
+    by side: what is denoised clicks there, and what is generated has seams."""
 
     def __post_init__(self) -> None:
         if self.sampler not in sampling.SAMPLERS:
@@ -326,7 +326,7 @@ class AudioDiffusionModel(nn.Module):
             cut = [_rows(condition, items, starts, x.shape[-1]) for condition in (wanted, unwanted)]
             return guided(*cut)(x, sigma)
 
-        joined = editing.windows(rows, size, overlap=size // 2, loop=loop)
+        joined = editing.windows(rows, size, overlap=int(self.config.sampling.overlap * size), loop=loop)
         above = self.config.sampling.steady
         return joined if above is None else editing.steady(joined, size, above=above, loop=loop)
 
