@@ -55,6 +55,7 @@ def pipeline() -> Pipeline:
     for step in range(80):
         optimizer.zero_grad()
         model.compute_loss(mixtures(8, step), generator=seeded(step)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     return Pipeline(model)
 
