@@ -100,7 +100,7 @@ def made(pipeline: Any, start: Tensor) -> tuple[Tensor, Tensor]:
     sound = pipeline(
         PROMPT,
         negative_prompt=NEGATIVE,
-        audio_length_in_s=SAMPLES / 16000,
+        audio_length_in_s=start.shape[-1] / FRAMES * SAMPLES / 16000,
         num_inference_steps=STEPS,
         guidance_scale=GUIDANCE,
         latents=start.transpose(2, 3),

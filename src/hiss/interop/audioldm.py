@@ -75,9 +75,10 @@ def read_audioldm(folder: str | Path, *, mel: MelProfile | None = None) -> Pipel
     )
     size = unet.config.sample_size
     frames = (size if isinstance(size, int) else size[0]) * autoencoder.factor
+    seconds = frames * vocoder.config.mel.hop / vocoder.config.mel.sample_rate
     config = ModelConfig(
         sample_rate=vocoder.config.mel.sample_rate,
-        seconds=frames * vocoder.config.mel.hop / vocoder.config.mel.sample_rate,
+        seconds=seconds,
         representation=LatentConfig(vae=autoencoder, vocoder=vocoder.config),
         network=DiffusersUNetConfig.from_dict(
             {"name": "diffusers_unet", "schedule": schedule.to_dict(), "options": _unet_options(unet)}
@@ -91,7 +92,8 @@ def read_audioldm(folder: str | Path, *, mel: MelProfile | None = None) -> Pipel
         parameterization=parameterization,
         training=schedule,
         weighting="uniform_noise",
-        sampling=SamplingConfig(schedule=schedule, guidance=2.5),
+        # What diffusers makes unless told is half of the 10.24 s that AudioLDM was trained on (Liu et al. 2023).
+        sampling=SamplingConfig(schedule=schedule, guidance=2.5, window=2 * seconds),
     )
     with torch.random.fork_rng(devices=[]):
         model = AudioDiffusionModel(config)
