@@ -1,28 +1,34 @@
 """Times a step of AudioLDM here and in diffusers: the same random weights in the size of audioldm-s-full-v2.
 
-    OMP_NUM_THREADS=2 python benchmarks/audioldm.py [--seconds 10.24] [--rounds 3] [--threads 2]
+    OMP_NUM_THREADS=2 python benchmarks/audioldm.py [--seconds 10.24] [--rounds 3] [--threads 2] [--alternatives]
 
-Both sample with DDIM and guidance. What a step costs is the difference between a long and a short walk, so that reading
-the text, decoding and the vocoder do not count; these are timed as the rest. Rounds alternate between the two, and
-medians are compared. It needs an otherwise idle machine, and diffusers (pip install 'hiss[diffusers]').
+Both sample with DDIM and guidance, and evaluate the network once a step, on a batch of two. A step lasts from one
+evaluation to the next; all that is before the first and after the last step, such as decoding and the vocoder, is the
+rest. Rounds alternate between the two, and medians are compared. With --alternatives it times only the network: as it
+is, channels last, in bfloat16, and compiled with frozen weights, which takes minutes. It needs an otherwise idle
+machine, and diffusers (pip install 'hiss[diffusers]').
 """
 
 import argparse
+import copy
 import statistics
 import tempfile
 import time
+import timeit
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from hiss.interop.audioldm import read_audioldm
+from hiss.networks.diffusers_unet import DiffusersUNet
 
 PROMPT, GUIDANCE = "a flute holds one note", 2.5
-SHORT, LONG = 2, 6
-"""Steps of the two walks."""
+STEPS = 8
 
 
 def saved(folder: Path) -> Any:
@@ -88,11 +94,43 @@ def saved(folder: Path) -> Any:
     return pipeline
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Returns how many seconds something takes."""
+def timed(work: Callable[[], object], unet: torch.nn.Module) -> tuple[list[float], float]:
+    """Returns how many seconds each step takes but for the last, and the rest, with the last step taken as a median."""
+    starts: list[float] = []
+    hook = unet.register_forward_pre_hook(lambda *_: starts.append(time.perf_counter()))
     begun = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    total = time.perf_counter() - begun
+    hook.remove()
+    if len(starts) != STEPS:
+        raise SystemExit(f"{len(starts)} evaluations of the network are not one a step; give at most 10.24 seconds")
+    steps = [after - before for before, after in pairwise(starts)]
+    return steps, total - STEPS * statistics.median(steps)
+
+
+@torch.no_grad()
+def alternatives(unet: Any, rounds: int) -> None:
+    """Prints how many operations an evaluation of the network takes, and its best time in several forms."""
+    latents, voice = torch.randn(2, 8, 256, 16), torch.randn(2, 512)
+
+    def evaluated(network: Any, dtype: torch.dtype = torch.float32) -> None:
+        network(latents.to(dtype), torch.tensor(500), encoder_hidden_states=None, class_labels=voice.to(dtype))
+
+    def told(name: str, work: Callable[[], None]) -> None:
+        work()
+        best = min(timeit.repeat(work, number=1, repeat=rounds))
+        print(f"{name}: {best:.2f} s", flush=True)
+
+    with FlopCounterMode(display=False) as counter:
+        evaluated(unet)
+    print(f"{counter.get_total_flops() / 1e9:.0f} billion operations, attention left out")
+    told("as it is", lambda: evaluated(unet))
+    last = copy.deepcopy(unet).to(memory_format=torch.channels_last)
+    told("channels last", lambda: evaluated(last))
+    half = copy.deepcopy(unet).bfloat16()
+    told("bfloat16", lambda: evaluated(half, torch.bfloat16))
+    frozen = torch.compile(copy.deepcopy(unet), options={"freezing": True})
+    told("compiled, frozen", lambda: evaluated(frozen))
 
 
 def main() -> None:
@@ -100,28 +138,40 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.24, help="of sound")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--alternatives", action="store_true", help="time forms of the network instead")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         theirs = saved(Path(folder))
         ours = read_audioldm(folder)
-    works: dict[str, Callable[[int], object]] = {
-        "diffusers": lambda steps: theirs(
-            PROMPT, audio_length_in_s=options.seconds, num_inference_steps=steps, guidance_scale=GUIDANCE
+    if options.alternatives:
+        alternatives(theirs.unet, options.rounds)
+        return
+    network = ours.model.denoiser.network
+    assert isinstance(network, DiffusersUNet)
+    works: dict[str, tuple[Callable[[], object], torch.nn.Module]] = {
+        "diffusers": (
+            lambda: theirs(
+                PROMPT, audio_length_in_s=options.seconds, num_inference_steps=STEPS, guidance_scale=GUIDANCE
+            ),
+            theirs.unet,
         ),
-        "hiss": lambda steps: ours.generate(
-            PROMPT, length=options.seconds, steps=steps, sampler="ddim", guidance=GUIDANCE, seed=0
+        "hiss": (
+            lambda: ours.generate(
+                PROMPT, length=options.seconds, steps=STEPS, sampler="ddim", guidance=GUIDANCE, seed=0
+            ),
+            network.unet,
         ),
     }
     steps: dict[str, list[float]] = {name: [] for name in works}
     rests: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(options.rounds + 1):
-        for name, work in works.items():
-            short, long = (timed(lambda work=work, count=count: work(count)) for count in (SHORT, LONG))  # type: ignore[misc]
+        for name, (work, unet) in works.items():
+            walk, rest = timed(work, unet)
             if turn:  # the first round warms up
-                steps[name].append((long - short) / (LONG - SHORT))
-                rests[name].append(short - SHORT * steps[name][-1])
+                steps[name] += walk
+                rests[name].append(rest)
     print(f"{options.seconds:g} s of sound, {options.threads} threads, medians of {options.rounds} rounds")
     medians = {name: statistics.median(found) for name, found in steps.items()}
     for name, found in medians.items():

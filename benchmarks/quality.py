@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from hiss.audio import Audio
+from hiss.config import ModelConfig
 from hiss.data import Dataset
 from hiss.evaluation.generation import GenerationReport, evaluate_generation
-from hiss.model import AudioDiffusionModel, ModelConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks import NetworkConfig
 from hiss.networks.unet import UNet
 from hiss.pipeline import Pipeline

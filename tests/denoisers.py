@@ -6,8 +6,9 @@ import torch
 
 from hiss.audio import Audio
 from hiss.conditioners.recording import RecordingConfig
+from hiss.config import ModelConfig, SamplingConfig
 from hiss.diffusion.schedules import LogNormal, OneStep
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.bands import BandsConfig
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline

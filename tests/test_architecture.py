@@ -14,7 +14,8 @@ import hiss
 SOURCE = Path(hiss.__file__).parent
 ORDER = (
     *("errors", "spec", "types", "captions", "noise", "audio", "plot", "signal", "diffusion", "networks"),
-    *("vocoders", "autoencoder", "representations", "clap", "conditioners", "model", "lora", "rounding", "saved"),
+    *("vocoders", "autoencoder", "representations", "clap", "conditioners"),
+    *("config", "model", "lora", "rounding", "saved"),
     *("denoising", "generation", "prompting", "pipeline", "denoise_files", "denoise_folders"),
     *("data", "training", "evaluation", "interop", "web", "cli", "__main__"),
 )

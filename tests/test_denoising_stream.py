@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from hiss.conditioners.recording import RecordingConfig
+from hiss.config import ModelConfig, SamplingConfig
 from hiss.denoising import DenoisingStream
 from hiss.diffusion.sampling import sampler
 from hiss.diffusion.schedules import Karras
 from hiss.errors import HissError, UsageError
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.bands import Bands, BandsConfig
 from hiss.noise import seeded
 from hiss.types import Prompt

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from hiss.conditioners.label import LabelConfig
+from hiss.config import ModelConfig, SamplingConfig
 from hiss.diffusion.parameterizations import PARAMETERIZATIONS
 from hiss.diffusion.schedules import Karras, LogNormal
 from hiss.diffusion.weightings import WEIGHTINGS
 from hiss.errors import UsageError
-from hiss.model import AudioDiffusionModel, Denoiser, Edit, ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel, Denoiser, Edit
 from hiss.networks import Network, NetworkConfig
 from hiss.networks.layers import blind
 from hiss.networks.unet import UNetConfig

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from hiss.audio import Audio
-from hiss.model import AudioDiffusionModel, Denoiser, Edit, ModelConfig, SamplingConfig
+from hiss.config import ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel, Denoiser, Edit
 from hiss.networks import Network
 from hiss.networks.unet import UNetConfig
 from hiss.noise import seeded

@@ -14,8 +14,9 @@ import torch
 import hiss
 from hiss.audio import Audio
 from hiss.conditioners.label import LabelConfig
+from hiss.config import ModelConfig, SamplingConfig
 from hiss.errors import HissError, UsageError
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.unet import UNetConfig
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline, bundled

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import hiss
+from hiss.config import ModelConfig, SamplingConfig
 from hiss.errors import HissError
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.unet import UNetConfig
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline

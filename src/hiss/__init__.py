@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hiss.audio import Audio, normalize_audio
+    from hiss.config import ModelConfig, SamplingConfig
     from hiss.denoise_files import denoise_audio
     from hiss.errors import HissError, UsageError
-    from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+    from hiss.model import AudioDiffusionModel
     from hiss.pipeline import Pipeline, bundled, load
     from hiss.spec import Spec
     from hiss.types import Batch, Condition, Prompt
@@ -24,10 +25,10 @@ _HOME = {
     "Batch": "types",
     "Condition": "types",
     "HissError": "errors",
-    "ModelConfig": "model",
+    "ModelConfig": "config",
     "Pipeline": "pipeline",
     "Prompt": "types",
-    "SamplingConfig": "model",
+    "SamplingConfig": "config",
     "Spec": "spec",
     "UsageError": "errors",
     "bundled": "pipeline",

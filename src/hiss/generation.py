@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from hiss.audio import Audio
+from hiss.config import ModelConfig
 from hiss.errors import UsageError
-from hiss.model import Edit, ModelConfig
+from hiss.model import Edit
 from hiss.types import Watch
 
 LONGEST = 86_400.0

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from hiss.audio import replacing
 from hiss.autoencoder import Vae, VaeConfig
 from hiss.clap import Clap, ClapConfig, NoisedClap, NoisedClapConfig
+from hiss.config import ModelConfig
 from hiss.errors import HissError, UsageError
 from hiss.lora import Lora, LoraConfig
-from hiss.model import AudioDiffusionModel, ModelConfig
+from hiss.model import AudioDiffusionModel
 from hiss.rounding import Bits, restored, rounded
 from hiss.spec import Spec
 from hiss.vocoders import VocoderConfig

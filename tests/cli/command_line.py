@@ -12,7 +12,8 @@ from hiss.clap import AudioTowerConfig, ClapConfig, TextTowerConfig, begin
 from hiss.cli import app
 from hiss.conditioners.label import LabelConfig
 from hiss.conditioners.text import TextConfig
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.config import ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.unet import UNetConfig
 from hiss.pipeline import Pipeline
 from hiss.representations.waveform import WaveformConfig

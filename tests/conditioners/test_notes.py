@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from hiss.conditioners.notes import NotesConfig
+from hiss.config import ModelConfig
 from hiss.errors import UsageError
-from hiss.model import AudioDiffusionModel, ModelConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.unet import UNet, UNetConfig
 from hiss.representations.waveform import WaveformConfig
 from hiss.types import Batch, Prompt

@@ -13,8 +13,9 @@ from hiss.audio import Audio
 from hiss.clap import AudioTowerConfig, Clap, ClapConfig, TextTowerConfig, begin
 from hiss.conditioners.label import LabelConfig
 from hiss.conditioners.text import Text, TextConfig
+from hiss.config import ModelConfig, SamplingConfig
 from hiss.errors import UsageError
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.unet import UNetConfig
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline, load

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from hiss.clap import NoisedClapConfig
 from hiss.conditioners.words import Words, WordsConfig
+from hiss.config import ModelConfig, SamplingConfig
 from hiss.errors import UsageError
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.unet import UNetConfig
 from hiss.noise import seeded
 from hiss.representations.waveform import WaveformConfig

@@ -8,10 +8,11 @@ import torch
 from audioldms import FRAMES, made, theirs
 
 from hiss.autoencoder import VaeConfig
+from hiss.config import ModelConfig
 from hiss.errors import UsageError
 from hiss.interop.audioldm import PARTS, read_audioldm
 from hiss.interop.diffusers_folder import write_diffusers
-from hiss.model import AudioDiffusionModel, ModelConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.unet import UNetConfig
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline, load

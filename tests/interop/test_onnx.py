@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from hiss.conditioners.recording import RecordingConfig
+from hiss.config import ModelConfig, SamplingConfig
 from hiss.diffusion.schedules import Karras
 from hiss.errors import HissError, UsageError
 from hiss.interop.onnx import export_onnx
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.bands import BandsConfig
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline

@@ -11,10 +11,10 @@ import torch
 import yaml
 from torch import Tensor
 
+from hiss.config import SamplingConfig
 from hiss.diffusion.sampling import ddim
 from hiss.diffusion.schedules import Karras
 from hiss.errors import UsageError
-from hiss.model import SamplingConfig
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline
 from hiss.training import checkpoints

@@ -14,7 +14,8 @@ import denoisers
 import torch
 
 from hiss.conditioners.label import LabelConfig
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.config import ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.unet import UNetConfig
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline

@@ -12,10 +12,11 @@ from torch import Tensor
 from hiss.autoencoder import VaeConfig
 from hiss.clap.towers import transformers_package
 from hiss.conditioners.clap_text import ClapText, ClapTextConfig
+from hiss.config import ModelConfig, SamplingConfig
 from hiss.diffusion.schedules import Linear
 from hiss.errors import HissError, UsageError
 from hiss.interop.speecht5 import read_hifigan
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig
+from hiss.model import AudioDiffusionModel
 from hiss.networks.diffusers_unet import DECIDED, DiffusersUNet, DiffusersUNetConfig
 from hiss.pipeline import Pipeline
 from hiss.representations.latent import Latent, LatentConfig

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hiss.config import ModelConfig
 from hiss.data import Dataset
 from hiss.lora import LoraConfig, fresh
-from hiss.model import AudioDiffusionModel, ModelConfig
+from hiss.model import AudioDiffusionModel
 from hiss.training.demo import AudioDemo
 from hiss.training.encoded import check_passes, encoded
 from hiss.training.objective import Objective

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from hiss.config import ModelConfig, SamplingConfig
 from hiss.data import Dataset
 from hiss.diffusion.sampling import dpmpp_2m
 from hiss.diffusion.schedules import Karras
 from hiss.diffusion.weightings import WEIGHTINGS
 from hiss.errors import UsageError
-from hiss.model import AudioDiffusionModel, ModelConfig, SamplingConfig, divided
+from hiss.model import AudioDiffusionModel, divided
 from hiss.noise import normal
 from hiss.spec import Spec
 from hiss.training.demo import AudioDemo
