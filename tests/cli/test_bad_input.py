@@ -304,6 +304,16 @@ def test_too_little_memory_is_answered_with_what_to_make_smaller(model: Path, mo
     assert names(Path()) == []
 
 
+def test_a_gpu_that_is_full_in_training_is_answered_with_what_to_make_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("tiny.yaml").write_text(RECIPE)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+
+    monkeypatch.setattr("hiss.training.recipe.run_recipe", full)
+    refused(hiss("train", "tiny.yaml"), 1, says="in training trainer.batch_size")
+
+
 @pytest.mark.parametrize(
     ("package", "words"),
     [

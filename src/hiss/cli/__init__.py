@@ -81,7 +81,10 @@ def _sentence(error: Any) -> str:
         where = error.ctx.command_path if error.ctx is not None else "hiss"
         text = f"{error.format_message().rstrip('.')}; see {where} --help"
     elif isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-        text = "not enough memory; make --length, --count or --batch-size smaller"
+        text = (
+            "not enough memory; make --length, --count or --batch-size smaller, "
+            "in training trainer.batch_size, which trainer.accumulate makes up for"
+        )
     elif isinstance(error, ImportError) and error.name:
         text = missing(error.name)
     elif isinstance(error, OSError) and error.strerror:
