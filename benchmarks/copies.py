@@ -6,7 +6,8 @@ Recordings of the test splits of `$HISS_DATA/sounds` and `$HISS_DATA/speech` bec
 The first table has the distance of their mel spectra in nepers (mean over five windows), PESQ-WB of speech, and the
 real-time factor from mel spectra to sound; the second asks the judge of sounds whether families and instruments are
 still heard, whether the named notes are, and how far the copies are from the real recordings as a set (FAD). Other
-vocoders, of the same mel profile, come in by `--vocoder`. Speed needs a machine that is otherwise idle.
+vocoders, of the same mel profile, come in by `--vocoder`. It needs PESQ (pip install 'hiss[metrics]'), and for speed a
+machine that is otherwise idle.
 """
 
 import argparse
