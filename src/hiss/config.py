@@ -24,8 +24,9 @@ class SamplingConfig(Spec):
     schedule: NoiseSchedule = Karras()
     sampler: str = "dpmpp_2m"
     steps: int = 25
-    average: bool = False
-    """Whether the mean of the estimates of all steps is returned and not the last: for models that restore."""
+    spin: bool = False
+    """Denoisers: whether each of several steps is one evaluation, on frames that begin a little later than those of the
+    step before, and the mean of all is returned (cycle spinning), in place of a walk."""
     guidance: float = 1.0
     """1 follows the prompt as it is, more exaggerates it."""
     against: Literal["prompt", "attention"] = "prompt"

@@ -1,5 +1,6 @@
 """Denoising as a stream: recordings of any length, rate and number of channels, piece by piece, at bounded memory."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import count
 from typing import Protocol
@@ -29,7 +30,8 @@ class DenoisingStream:
     What lies above half the sample rate of the model is lost. Silence stays silence.
 
     A causal model takes each frame of the spectrum once and keeps a state, so there are no seams, and the delay is one
-    frame. Any other model looks at long windows that overlap and pass into each other.
+    frame; with several steps of a model that spins, up to a hop more. Any other model looks at long windows that
+    overlap and pass into each other.
     """
 
     def __init__(
@@ -65,12 +67,12 @@ class DenoisingStream:
         self._kept = 0.0 if keep_db is None else 10 ** (-keep_db / 20)
         self._there = ResampleStream(sample_rate, self._rate, channels)
         self._back = ResampleStream(self._rate, sample_rate, channels)
+        model.config.sampling.schedule.grid(steps)  # refuses steps that cannot be
+        turns = steps if model.config.sampling.spin else 1
+        shifts = [turn * model.representation.hop // turns for turn in range(turns)]
         coding = coding_by_frames(model)
-        self._cleaner: _Cleaner
-        if coding is not None:
-            self._cleaner, self._delay = _Frames(model, coding, steps), coding.latency
-        else:
-            self._cleaner, self._delay = _windows(model, steps), model.config.window
+        self._cleaner = _Spun([_cleaner(model, steps // turns) for _ in shifts], shifts, channels)
+        self._delay = (model.config.window if coding is None else coding.latency) + shifts[-1]
         self._waiting = torch.zeros(channels, 0)
         """What came in and has not come out yet."""
         self._finished = False
@@ -126,6 +128,37 @@ class _Cleaner(Protocol):
     def push(self, samples: Tensor, *, last: bool = False) -> Tensor: ...
 
 
+class _Spun:
+    """The mean of cleaners, each of which hears the recording later by a part of a frame than the one before.
+
+    What a cleaner gets wrong depends on where its frames begin; in the mean such errors cancel. With a single cleaner
+    it is that cleaner.
+    Source: Coifman, Donoho 1995, "Translation-invariant de-noising", section 2 (cycle spinning).
+    """
+
+    def __init__(self, cleaners: Sequence[_Cleaner], shifts: Sequence[int], channels: int) -> None:
+        """`shifts` are the samples by which each of them hears later."""
+        self.cleaners = cleaners
+        self._silence = [torch.zeros(channels, shift) for shift in shifts]
+        """What each still has to hear before the recording."""
+        self._early = list(shifts)
+        """How many samples each still gives back of what came before the recording."""
+        self._made = [torch.zeros(channels, 0)] * len(cleaners)
+        """What each gave back that others have not yet."""
+
+    def push(self, samples: Tensor, *, last: bool = False) -> Tensor:
+        for number, cleaner in enumerate(self.cleaners):
+            made = cleaner.push(torch.cat([self._silence[number], samples], dim=1), last=last)
+            early = min(self._early[number], made.shape[1])
+            self._silence[number] = samples[:, :0]
+            self._early[number] -= early
+            self._made[number] = torch.cat([self._made[number], made[:, early:]], dim=1)
+        ready = min(made.shape[1] for made in self._made)
+        mean = torch.stack([made[:, :ready] for made in self._made]).mean(dim=0)
+        self._made = [made[:, ready:].clone() for made in self._made]
+        return mean
+
+
 class _Frames:
     """A causal model, which takes every frame once.
 
@@ -136,7 +169,7 @@ class _Frames:
     def __init__(self, model: AudioDiffusionModel, coding: Coding, steps: int) -> None:
         self.model, self.coding = model, coding
         config = model.config.sampling
-        self.walk = sampling.sampler(config.sampler, average=config.average)
+        self.walk = sampling.sampler(config.sampler)
         self.sigmas = config.schedule.grid(steps)
         self._frames = 0
         self._level: State | None = None
@@ -186,6 +219,12 @@ def coding_by_frames(model: AudioDiffusionModel) -> Coding | None:
     return model.representation.coding() if able else None
 
 
+def _cleaner(model: AudioDiffusionModel, steps: int) -> _Cleaner:
+    """Returns what cleans with a model: frame by frame where that is possible."""
+    coding = coding_by_frames(model)
+    return _windows(model, steps) if coding is None else _Frames(model, coding, steps)
+
+
 def _windows(model: AudioDiffusionModel, steps: int) -> Windows:
     """Returns what cleans with a model that must see a recording as a whole: windows as long as it knows them."""
 
@@ -194,6 +233,5 @@ def _windows(model: AudioDiffusionModel, steps: int) -> Windows:
         made = model.sample(prompts, samples.shape[1], steps=steps, generator=generators(0, [0] * len(prompts)))
         return made.mean(dim=1).cpu()
 
-    model.config.sampling.schedule.grid(steps)  # refuses steps that cannot be
     size = model.config.window
     return Windows(clean, size=size, overlap=int(model.config.sampling.overlap * size))

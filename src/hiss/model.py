@@ -165,7 +165,7 @@ class AudioDiffusionModel(nn.Module):
             UsageError: a name is unknown or a number out of range.
         """
         best = self.config.sampling
-        walk = sampling.sampler(sampler or best.sampler, temperature=temperature, average=best.average)
+        walk = sampling.sampler(sampler or best.sampler, temperature=temperature)
         start = None if edit is None or edit.strength == 1 else best.schedule.level(edit.strength)
         sigmas = best.schedule.grid(best.steps if steps is None else steps, start=start)
         scale = best.guidance if guidance is None else guidance

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hiss.diffusion.sampling import SAMPLERS, averaged, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, euler, heun, sampler, unipc
+from hiss.diffusion.sampling import SAMPLERS, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, euler, heun, sampler, unipc
 from hiss.diffusion.schedules import Cosine, Karras, Linear, NoiseSchedule
 from hiss.errors import UsageError
 from hiss.noise import generators, seeded
@@ -93,30 +93,6 @@ def test_relatives_are_what_their_documentation_says() -> None:
         ddpm(gaussian, x, grid, generator=seeded(1)), ddim(gaussian, x, grid, generator=seeded(1), eta=1.0)
     )
     assert torch.equal(dpmpp_2m(gaussian, x, grid), dpmpp_2m_sde(gaussian, x, grid, eta=0.0))
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_an_average_is_the_mean_of_all_estimates_on_the_walk(name: str) -> None:
-    grid = Karras().grid(6)
-    x = 80 * torch.randn(2, 3, 4, generator=seeded(0), dtype=torch.float64)
-    estimates: list[Tensor] = []
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        estimates.append(gaussian(x, sigma))
-        return estimates[-1]
-
-    SAMPLERS[name](denoise, x, grid, generator=seeded(1))
-    found = sampler(name, average=True)(gaussian, x, grid, generator=seeded(1))
-    torch.testing.assert_close(found, sum(estimates) / len(estimates))
-
-
-def test_errors_of_the_steps_cancel_in_the_average() -> None:
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        return MEAN + torch.randn(x.shape, generator=errors)
-
-    errors, grid, x = seeded(0), Karras().grid(16), torch.zeros(10_000, 1, 4)
-    last, mean = (walk(denoise, x, grid) - MEAN for walk in (ddim, averaged(ddim)))
-    assert mean.var() / last.var() == pytest.approx(1 / 16, rel=0.05)
 
 
 def test_an_unknown_sampler_is_refused_with_the_nearest_name() -> None:

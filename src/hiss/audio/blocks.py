@@ -144,7 +144,7 @@ class BlockWriter:
     def _blocks(self, gain: float) -> Iterator[Tensor]:
         while content := self._sound.read(_BLOCK * self.channels * 4):
             block = torch.from_numpy(np.frombuffer(content, np.float32).reshape(-1, self.channels).T.copy())
-            yield block if gain == 1 else (block.double() * gain).float()
+            yield block if gain == 1 else block * gain
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

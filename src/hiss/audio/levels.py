@@ -21,7 +21,7 @@ _LUFS_RATE = 8000  # Hz; the loudness filters are not defined much below
 
 def peak(samples: Tensor) -> float:
     """Returns the largest absolute value of samples [channels, samples]; 0 for zero length."""
-    return float(samples.abs().amax()) if samples.numel() else 0.0
+    return max(abs(float(bound)) for bound in samples.aminmax()) if samples.numel() else 0.0
 
 
 def rms(samples: Tensor) -> float:

@@ -185,7 +185,11 @@ class Audio:
         return Audio(filters.fade(self.samples, self.sample_rate, fade_in, fade_out), self.sample_rate)
 
     def _scaled(self, gain: float) -> "Audio":
-        return self if gain == 1 else Audio(self.samples.double() * gain, self.sample_rate)
+        if gain == 1:
+            return self
+        scaled = Audio(self.samples, self.sample_rate)  # a copy, and in memory the only one
+        scaled.samples.mul_(gain)
+        return scaled
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Returns [samples, channels], as soundfile and SciPy want it."""

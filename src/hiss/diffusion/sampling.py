@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hiss.errors import unknown
@@ -220,46 +219,16 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def sampler(name: str, *, temperature: float = 1.0, average: bool = False) -> Sampler:
+def sampler(name: str, *, temperature: float = 1.0) -> Sampler:
     """Returns the sampler of that name.
 
     Args:
         name: one of `SAMPLERS`.
         temperature: scales the noise that it draws, if it draws any.
-        average: whether it returns the mean of the clean estimates on its way, not the end of it; see `averaged`.
 
     Raises:
         UsageError: there is no such sampler.
     """
     if name not in SAMPLERS:
         raise unknown("sampler", name, SAMPLERS)
-    walk = partial(_DRAWING[name], temperature=temperature) if name in _DRAWING else SAMPLERS[name]
-    return averaged(walk) if average else walk
-
-
-def averaged(walk: Sampler) -> Sampler:
-    """Returns a sampler that walks as another one does and returns the mean of all clean estimates on the way.
-
-    It is for models that restore what a recording tells them. There the end of the walk is one of the signals that may
-    have been, and the mean of all of them has the least squared error; errors that differ from step to step cancel in
-    the mean. For sounds that are made from nothing it is of no use: a mean of sounds is a blur.
-    """
-
-    def mean(
-        denoise: Denoise,
-        x: Tensor,
-        sigmas: Tensor,
-        *,
-        generator: Generator | None = None,
-        watch: Watch | None = None,
-    ) -> Tensor:
-        estimates: list[Tensor] = []
-
-        def heard(x: Tensor, sigma: Tensor) -> Tensor:
-            estimates.append(denoise(x, sigma))
-            return estimates[-1]
-
-        walk(heard, x, sigmas, generator=generator, watch=watch)
-        return torch.stack(estimates).mean(dim=0)
-
-    return mean
+    return partial(_DRAWING[name], temperature=temperature) if name in _DRAWING else SAMPLERS[name]
