@@ -116,10 +116,10 @@ class Block(nn.Module):
         hidden = channels if causal else channels // 2
         self.enter_frames = Modulation(channels, embedding)
         self.frames = nn.LSTM(channels, hidden, bidirectional=not causal)
-        self.leave_frames = nn.Linear(channels, channels)
+        self.leave_frames = zeroed(nn.Linear(channels, channels))
         self.enter_bands = Modulation(channels, embedding)
         self.bands = nn.LSTM(channels, channels // 2, bidirectional=True)
-        self.leave_bands = nn.Linear(channels, channels)
+        self.leave_bands = zeroed(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, embedding: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Returns x plus what the layers say, and the state of the layer along the frames after the last of them."""
