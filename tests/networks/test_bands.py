@@ -1,4 +1,4 @@
-"""The band network: how bins are grouped, what its masks mean, and that it never looks ahead."""
+"""The band network: how bins are grouped, what its masks mean, how it grows, and that it never looks ahead."""
 
 import pytest
 import torch
@@ -70,6 +70,16 @@ def test_pieces_with_a_state_are_the_whole(piece: int, taps: int) -> None:
         parts.append(made)
     whole = network(x, noise, Condition(signal=signal))
     torch.testing.assert_close(torch.cat(parts, dim=-1), whole, atol=1e-5, rtol=0)
+
+
+def test_a_deeper_network_goes_on_where_a_shallower_one_stands() -> None:
+    shallow = awake()
+    deeper = Bands(BandsConfig(**{**CONFIG.__dict__, "blocks": 3}), PORTS)
+    new = deeper.load_state_dict(shallow.state_dict(), strict=False).missing_keys
+    assert new
+    assert all(name.startswith("blocks.2.") for name in new)
+    x, condition = torch.randn(2, 2, 17, 12), Condition(signal=torch.randn(2, 2, 17, 12))
+    torch.testing.assert_close(deeper(x, torch.zeros(2), condition), shallow(x, torch.zeros(2), condition))
 
 
 def test_a_network_that_looks_ahead_has_no_pieces() -> None:

@@ -108,6 +108,7 @@ class Block(nn.Module):
     """Two recurrent layers that add to [bands, frames, batch, channels]: one along the frames, one along the bands.
 
     LSTMs, because torch has fused kernels for them on CPUs and none for GRUs, which are smaller but slower.
+    What is added is zero at first, so a network with one block more goes on where one without it stands.
     Source: Luo, Chen, Yoshioka 2020, "Dual-path RNN", figure 1.
     """
 
