@@ -12,7 +12,7 @@ from hiss.networks.bands import BandsConfig
 from hiss.networks.conv import ConvConfig
 from hiss.networks.diffusers_unet import DiffusersUNet, DiffusersUNetConfig
 from hiss.networks.diffwave import DiffWaveConfig
-from hiss.networks.layers import Attention, blind, fold, unfold
+from hiss.networks.layers import Attention, Fourier, blind, fold, unfold
 from hiss.networks.unet import UNetConfig
 from hiss.types import Condition
 
@@ -168,6 +168,16 @@ def test_attention_is_the_softmax_average_of_the_paper() -> None:
         tokens = torch.randn(1, 1, 16)  # what is attended to elsewhere is still seen
         torch.testing.assert_close(layer(x, tokens), x + layer.key_value(tokens).chunk(2, dim=-1)[1].transpose(1, 2))
     torch.testing.assert_close(layer(x), x + expected.T[None])
+
+
+def test_heads_of_attention_are_as_many_as_divide_its_channels() -> None:
+    assert Attention(32, head=10).heads == 2
+    assert Attention(32, head=64).heads == 1
+
+
+def test_an_odd_embedding_is_refused() -> None:
+    with pytest.raises(UsageError, match="even number of features, not 33"):
+        Fourier(33)
 
 
 def test_a_unet_says_which_numbers_do_not_fit() -> None:

@@ -70,3 +70,10 @@ def test_it_ranks_recordings_as_pesq_does(speech: Tensor) -> None:
     errors = torch.cat([perceptual_error(sound, speech, sample_rate=RATE) for sound in sounds])
     both = torch.stack([torch.tensor(scores), -errors])
     assert torch.corrcoef(both)[0, 1] > 0.9
+
+
+def test_it_is_computed_in_float32_also_where_training_is_not(speech: Tensor) -> None:
+    worse = noisy(speech, 10.0)
+    wanted = perceptual_error(worse, speech, sample_rate=RATE)
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert torch.equal(perceptual_error(worse, speech, sample_rate=RATE), wanted)

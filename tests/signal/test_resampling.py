@@ -4,7 +4,7 @@ import pytest
 import soxr
 import torch
 
-from hiss.signal.resampling import ResampleStream, resampling_delay
+from hiss.signal.resampling import ResampleStream, resample_period, resampling_delay
 
 RATES = [(48000, 16000), (16000, 48000), (44100, 16000), (8000, 16000), (16000, 16000)]
 
@@ -33,3 +33,12 @@ def test_the_delay_holds_for_any_pieces(rate: int, to: int) -> None:
     for taken in range(piece, rate, piece):
         given += stream.push(torch.zeros(1, piece)).shape[1]
         assert taken / rate - given / to <= delay + piece / rate
+
+
+@pytest.mark.parametrize("turns", [3, 4])  # the second is half the lower rate
+@pytest.mark.parametrize(("before", "after"), [(8, 16), (16, 8), (8, 9), (9, 8)])
+def test_a_period_keeps_its_fourier_series(before: int, after: int, turns: int) -> None:
+    def cosine(samples: int) -> torch.Tensor:
+        return torch.cos(2 * torch.pi * turns * torch.arange(samples) / samples)
+
+    torch.testing.assert_close(resample_period(cosine(before), after), cosine(after))

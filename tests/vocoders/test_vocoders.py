@@ -136,6 +136,25 @@ def test_griffin_lim_comes_closer_with_every_iteration_and_faster_with_momentum(
     assert errors[2] < off(GriffinLimConfig(mel=profile, iterations=64, momentum=0.0), audio)
 
 
+def test_a_circle_of_griffin_lim_has_no_seam() -> None:
+    profile = MelProfile(sample_rate=8000, n_fft=256, hop=64, bins=40, high=4000.0)
+    size = 60 * profile.hop
+    time = torch.arange(3 * size) / size * 2 * torch.pi
+    chord = sum(torch.sin(turns * time + turns) for turns in (101, 126, 151)) / 6
+    mel = profile(chord[None])[..., 60:120]  # of the middle one of three turns
+
+    def seam(sound: Tensor) -> float:
+        """Returns how rough it is where the end meets the start, over the roughest place elsewhere."""
+        rough = sound.repeat(2).diff(n=4).square().unfold(0, 16, 4).sum(dim=1)
+        here = slice((size - 24) // 4, (size + 8) // 4)
+        elsewhere = torch.cat([rough[16 : here.start - 8], rough[here.stop + 8 : -16]])
+        return float(rough[here].max() / elsewhere.max())
+
+    vocoder = build(GriffinLimConfig(mel=profile))
+    assert seam(vocoder.circle(mel)[0]) < 1
+    assert seam(vocoder(mel)[0]) > 10
+
+
 def test_griffin_lim_keeps_pitch_level_and_time() -> None:
     profile = MelProfile(sample_rate=8000, n_fft=512, hop=128, bins=64, high=4000.0)
     time = torch.arange(8000) / 8000

@@ -26,7 +26,7 @@ def guide(
     """Returns a denoiser whose estimate is without + scale * (with - without).
 
     A negative prompt is the condition of the second estimate of `both`. Where guidance does nothing (scale 1, or sigma
-    outside the interval) only `conditional` is evaluated.
+    outside the interval) only `conditional` is evaluated. sigma is one number for the whole batch.
 
     Args:
         both: both estimates at once; see also `pair`.
@@ -67,6 +67,7 @@ def pair(conditional: Denoise, unconditional: Denoise) -> DenoiseBoth:
 def steer(denoise: Denoise, gradient: Gradient, scale: float, *, interval: tuple[float, float]) -> Denoise:
     """Returns a denoiser that is led to what somebody else recognises: estimate + scale * sigma^2 * gradient.
 
+    sigma is one number for the whole batch.
     With scale 1 and the gradient of log p(wanted | x), at the same noise level, of a denoiser without conditions, that
     is the expected clean signal given both x and what is wanted.
 
@@ -89,4 +90,4 @@ def steer(denoise: Denoise, gradient: Gradient, scale: float, *, interval: tuple
 
 def _deviation(x: Tensor) -> Tensor:
     """Returns the standard deviation of each item, shaped to broadcast over x [batch, ...]."""
-    return x.std(dim=tuple(range(1, x.ndim)), keepdim=True)
+    return x.std(dim=tuple(range(1, x.ndim)), keepdim=True, correction=0)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from hiss.errors import UsageError
+
 Size = int | tuple[int, ...]
 
 
@@ -61,6 +63,8 @@ class Fourier(nn.Module):
 
     def __init__(self, features: int, *, lowest: float = 0.1, highest: float = 16.0) -> None:
         super().__init__()
+        if features < 2 or features % 2:
+            raise UsageError(f"sines and cosines of a number are an even number of features, not {features}")
         spaced = torch.logspace(math.log10(lowest), math.log10(highest), features // 2)
         self.register_buffer("frequencies", 2 * math.pi * spaced, persistent=False)
 
@@ -141,7 +145,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, *, head: int = 32, tokens: int = 0) -> None:
         super().__init__()
-        self.heads = max(1, channels // head)
+        self.heads = next(count for count in range(max(1, channels // head), 0, -1) if channels % count == 0)
         self.norm = group_norm(channels)
         self.query = nn.Linear(channels, channels, bias=False)
         self.key_value = nn.Linear(tokens or channels, 2 * channels, bias=False)

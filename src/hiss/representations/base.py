@@ -7,6 +7,7 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hiss.signal.resampling import turned
 from hiss.spec import Spec
 
 
@@ -60,6 +61,13 @@ class Representation(nn.Module, ABC):
 
         May be longer than what was encoded where the last frame was padded: the model trims.
         """
+
+    def decode_circle(self, x: Tensor) -> Tensor:
+        """Returns audio [batch, audio_channels, frames * hop] of frames x whose last is followed by the first."""
+        hop, frames = self.hop, x.shape[-1]
+        size = self.shape((frames + 2 * self.margin) * hop)[-1]
+        around = self.decode(turned(x, start=-self.margin, size=size))
+        return around[..., self.margin * hop : (self.margin + frames) * hop]
 
     @abstractmethod
     def shape(self, samples: int) -> tuple[int, ...]:

@@ -12,8 +12,12 @@ from hiss.errors import UsageError
 from hiss.representations.base import Representation, RepresentationConfig
 from hiss.representations.mel import check_rate, check_trained, margin
 from hiss.signal.moments import moments, silent
+from hiss.signal.resampling import turned
 from hiss.vocoders import VocoderConfig
 from hiss.vocoders.istft import IstftConfig
+
+_REACH = 2
+"""Frames on either side that the autoencoder hears well; its norms and its attention hear a little of all."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Latent(Representation):
         self.channels = audio_channels * config.vae.latent
         self.dims = 2
         self.hop = config.vae.mel.hop * config.vae.factor
-        self.margin = margin(config.vae.mel, self.hop)
+        self.margin = margin(config.vae.mel, self.hop) + _REACH
         self.vae = config.vae.build().requires_grad_(False)
         self.vocoder = config.vocoder.build().requires_grad_(False)
         self.register_buffer("mean", torch.zeros(config.vae.latent, 1, 1))
@@ -67,8 +71,21 @@ class Latent(Representation):
         return encoded
 
     def decode(self, x: Tensor) -> Tensor:
+        return self._channels(self.vocoder(self._mel(x)))
+
+    def decode_circle(self, x: Tensor) -> Tensor:
+        frames, factor = x.shape[-1], self.config.vae.factor
+        mel = self._mel(turned(x, start=-self.margin, size=frames + 2 * self.margin))
+        return self._channels(self.vocoder.circle(mel[..., self.margin * factor :][..., : frames * factor]))
+
+    def _mel(self, x: Tensor) -> Tensor:
+        """Returns log-mels, every audio channel on its own, of x [batch, channels, *space]."""
         latents = x.float().unflatten(1, (self.audio_channels, -1)) * self.scale + self.mean
-        audio: Tensor = self.vocoder(self.vae.decode(latents.flatten(0, 1)))
+        mel: Tensor = self.vae.decode(latents.flatten(0, 1))
+        return mel
+
+    def _channels(self, audio: Tensor) -> Tensor:
+        """Returns [batch, audio_channels, samples] of audio with every channel on its own."""
         return audio.reshape(-1, self.audio_channels, audio.shape[-1])
 
     def shape(self, samples: int) -> tuple[int, ...]:

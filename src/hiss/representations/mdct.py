@@ -90,11 +90,11 @@ class Mdct(Representation):
         is exact to about 2 %.
         """
         generator, frames = seeded("mdct", "fit"), 0
-        energy = torch.zeros_like(self.scale, dtype=torch.float64)
+        energy = torch.zeros(self.scale.shape, dtype=torch.float64)  # on the CPU: not all accelerators have it
         kept, keys = self.scale.new_zeros(*self.scale.shape[:2], 0), torch.zeros(0)
         for audio in batches:
             spectrum = self._spectrum(audio.to(self.scale.device)).movedim(0, 2).flatten(2)
-            energy += spectrum.double().square().sum(dim=-1, keepdim=True)
+            energy += spectrum.cpu().double().square().sum(dim=-1, keepdim=True)
             frames += spectrum.shape[-1]
             # Each frame draws a number, and those with the lowest ones stay.
             keys = torch.cat([keys, torch.rand(spectrum.shape[-1], generator=generator)])
@@ -105,10 +105,10 @@ class Mdct(Representation):
         level = (energy / frames).sqrt()
         least = _SILENT * level.square().mean().sqrt()
         self.scale.copy_(level.clamp(min=float(least)))
-        spread = self._companded(kept / self.scale).double().square().mean(dim=-1, keepdim=True).sqrt()
+        spread = self._companded(kept / self.scale).cpu().double().square().mean(dim=-1, keepdim=True).sqrt()
         # That of a bin whose coefficients are all as loud is the largest there is. It stands for silent bins, and a
         # share of it is the least, in case that the frames that were kept lack the few in which a bin sounds.
-        steady = self._companded(torch.ones_like(self.scale)).double()
+        steady = self._companded(torch.ones_like(self.scale)).cpu().double()
         self.spread.copy_(torch.where(level > least, spread.maximum(0.05 * steady), steady))
 
     def _companded(self, x: Tensor) -> Tensor:

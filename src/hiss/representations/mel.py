@@ -13,10 +13,8 @@ from hiss.representations.base import Representation, RepresentationConfig
 from hiss.signal.mel import MelProfile
 from hiss.signal.moments import moments
 from hiss.vocoders import Vocoder, VocoderConfig
+from hiss.vocoders.base import NEAR
 from hiss.vocoders.istft import IstftConfig
-
-NEAR = 0.04
-"""Seconds on either side within which a vocoder finds nearly all that a sample is made from."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,9 @@ class Mel(Representation):
     def decode(self, x: Tensor) -> Tensor:
         audio: Tensor = self.vocoder(x.float() * self.scale + self.mean)
         return audio
+
+    def decode_circle(self, x: Tensor) -> Tensor:
+        return self.vocoder.circle(x.float() * self.scale + self.mean)
 
     def shape(self, samples: int) -> tuple[int, ...]:
         mel = self.config.vocoder.mel

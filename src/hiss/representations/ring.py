@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hiss.representations.base import Representation, least
-from hiss.signal.resampling import resample_period
+from hiss.signal.resampling import resample_period, turned
 
 
 class Ring:
@@ -24,15 +24,12 @@ class Ring:
         """Returns x [batch, channels, *space] of a period of audio [batch, audio_channels, samples]."""
         hop, margin = self.representation.hop, self.representation.margin
         whole = resample_period(audio, self.frames * hop)
-        around = _turned(whole, start=-margin * hop, size=(self.frames + 2 * margin) * hop)
+        around = turned(whole, start=-margin * hop, size=(self.frames + 2 * margin) * hop)
         return self.representation.encode(around)[..., margin : margin + self.frames]
 
     def decode(self, x: Tensor) -> Tensor:
         """Returns the period of audio [batch, audio_channels, samples] of x [batch, channels, *space]."""
-        hop, margin = self.representation.hop, self.representation.margin
-        frames = self.representation.shape((self.frames + 2 * margin) * hop)[-1]
-        around = self.representation.decode(_turned(x, start=-margin, size=frames))
-        return resample_period(around[..., margin * hop : (margin + self.frames) * hop], self.samples)
+        return resample_period(self.representation.decode_circle(x), self.samples)
 
     def shape(self, samples: int) -> tuple[int, ...]:
         """Returns the shape (channels, *space) of a period, which has that many samples."""
@@ -42,9 +39,4 @@ class Ring:
         """Returns how much of each frame is kept [frames]; see `Representation.kept`."""
         hop, reach = self.representation.hop, self.representation.margin * self.representation.hop
         whole = keep[torch.arange(self.frames * hop) * self.samples // (self.frames * hop)]
-        return least(_turned(whole, start=-reach, size=len(whole) + 2 * reach), self.representation)[: self.frames]
-
-
-def _turned(x: Tensor, *, start: int, size: int) -> Tensor:
-    """Returns `size` values along the last axis of a circle, from place `start` on."""
-    return x.index_select(-1, torch.arange(start, start + size, device=x.device) % x.shape[-1])
+        return least(turned(whole, start=-reach, size=len(whole) + 2 * reach), self.representation)[: self.frames]

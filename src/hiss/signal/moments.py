@@ -18,7 +18,7 @@ def moments(batches: Iterable[Tensor], *, over: tuple[int, ...]) -> tuple[Tensor
     squares: Tensor | float = 0.0
     count = 0
     for batch in batches:
-        values = batch.double()
+        values = batch.cpu().double()  # there are accelerators without float64
         count += values.numel()
         total = total + values.sum(dim=over)
         squares = squares + values.square().sum(dim=over)

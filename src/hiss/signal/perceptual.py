@@ -37,6 +37,11 @@ def perceptual_error(estimate: Tensor, target: Tensor, *, sample_rate: int) -> T
     loss Martin-Donas et al. 2018, "A deep learning loss function based on the perceptual evaluation of the speech
     quality". Bark by Traunmueller 1990, threshold by Terhardt 1979.
     """
+    with torch.autocast(target.device.type, enabled=False):  # power of speech is beyond what float16 holds
+        return _perceptual_error(estimate, target, sample_rate)
+
+
+def _perceptual_error(estimate: Tensor, target: Tensor, sample_rate: int) -> Tensor:
     batch, channels, samples = target.shape
     theirs, ours = (
         _bands(audio.float().reshape(batch * channels, samples), sample_rate) for audio in (target, estimate)

@@ -37,9 +37,16 @@ def resample_period(audio: Tensor, samples: int) -> Tensor:
 
     The Fourier series stays what it is, as far as the new rate can hold it.
     """
-    before = audio.shape[-1]
+    before, fewer = audio.shape[-1], min(audio.shape[-1], samples)
     if before == samples:
         return audio
-    spectrum = torch.fft.rfft(audio)[..., : min(before, samples) // 2 + 1] * (samples / before)
+    spectrum = torch.fft.rfft(audio)[..., : fewer // 2 + 1] * (samples / before)
+    if fewer % 2 == 0:  # half the lower rate: one bin at that rate, two at the other
+        spectrum[..., -1] *= 0.5 if samples > before else 2.0
     resampled: Tensor = torch.fft.irfft(spectrum, n=samples)
     return resampled
+
+
+def turned(x: Tensor, *, start: int, size: int) -> Tensor:
+    """Returns `size` values along the last axis of a circle, from place `start` on."""
+    return x.index_select(-1, torch.arange(start, start + size, device=x.device) % x.shape[-1])

@@ -1,7 +1,8 @@
 """What every vocoder is: sound from a log-mel spectrum."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +11,12 @@ from torch.nn import functional
 
 from hiss.signal.mel import MelProfile
 from hiss.signal.moments import moments
+from hiss.signal.resampling import turned
 from hiss.signal.stft import istft
 from hiss.spec import Spec
+
+NEAR = 0.04
+"""Seconds on either side within which a vocoder finds nearly all that a sample is made from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +50,27 @@ class Vocoder(nn.Module, ABC):
 
     def forward(self, mel: Tensor) -> Tensor:
         """Returns audio [..., samples] of a log-mel [..., bins, frames]; there are frames * hop samples."""
-        *batch, bins, frames = mel.shape
-        normal = (mel.reshape(-1, bins, frames).float() - self.mean[:, None]) / self.scale[:, None]
-        return self.synthesise(normal).reshape(*batch, frames * self.config.mel.hop)
+        return self._made(mel, self.synthesise)
+
+    def circle(self, mel: Tensor) -> Tensor:
+        """Returns as much audio, whose end leads back to its start, as the last frame does to the first."""
+        return self._made(mel, self.synthesise_circle)
 
     @abstractmethod
     def synthesise(self, mel: Tensor) -> Tensor:
         """Returns audio [batch, frames * hop] of a log-mel [batch, bins, frames] of unit variance."""
+
+    def synthesise_circle(self, mel: Tensor) -> Tensor:
+        """Returns the same of frames on a circle."""
+        profile, frames = self.config.mel, mel.shape[-1]
+        reach = math.ceil(NEAR * profile.sample_rate / profile.hop)
+        audio = self.synthesise(turned(mel, start=-reach, size=frames + 2 * reach))
+        return audio[..., reach * profile.hop : (reach + frames) * profile.hop]
+
+    def _made(self, mel: Tensor, synthesise: Callable[[Tensor], Tensor]) -> Tensor:
+        *batch, bins, frames = mel.shape
+        normal = (mel.reshape(-1, bins, frames).float() - self.mean[:, None]) / self.scale[:, None]
+        return synthesise(normal).reshape(*batch, frames * self.config.mel.hop)
 
     def fit(self, mels: Iterable[Tensor]) -> None:
         """Measures `mean` and `scale` over the log-mels [batch, bins, frames] of the whole training set."""

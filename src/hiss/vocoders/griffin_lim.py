@@ -56,26 +56,41 @@ class GriffinLim(Vocoder):
         self.trained.fill_(True)
 
     def synthesise(self, mel: Tensor) -> Tensor:
-        """Returns audio [batch, frames * hop] of a log-mel [batch, bins, frames], of any length at the same memory.
+        """Returns audio [batch, frames * hop] of a log-mel [batch, bins, frames], of any length at the same memory."""
+        heard = surrounded(mel)
+        return self._sound(heard, torch.arange(heard.shape[-1]))
 
-        Blocks of frames are done one after the other, each with as many neighbours as an iteration can reach as often
-        as there are iterations: so the result is that of all frames at once.
+    def synthesise_circle(self, mel: Tensor) -> Tensor:
+        # With as many neighbours as the iterations reach and their phases, a frame and its copy a turn later are alike.
+        frames, before = mel.shape[-1], self._reach + 1
+        places = torch.arange(-before, frames + before) % frames
+        audio = self._sound(mel[..., places], places)
+        return audio[..., self._reach * self.config.mel.hop :][..., : frames * self.config.mel.hop]
+
+    @property
+    def _reach(self) -> int:
+        """Frames on either side that all iterations together reach."""
+        return (self.config.iterations + 1) * math.ceil(self.config.mel.n_fft / self.config.mel.hop)
+
+    def _sound(self, heard: Tensor, places: Tensor) -> Tensor:
+        """Returns audio [batch, frames * hop] of log-mels [batch, bins, 1 + frames + 1] with the phases of their places.
+
+        Blocks of frames are done one after the other, each with the neighbours that the iterations reach: so the result
+        is that of all frames at once.
         """
-        profile, heard = self.config.mel, surrounded(mel)
-        frames, reach = heard.shape[-1], (self.config.iterations + 1) * math.ceil(profile.n_fft / profile.hop)
-        pieces = []
+        hop, frames, pieces = self.config.mel.hop, len(places), []
         for start in range(0, frames - 2, _BLOCK):
             end = min(start + _BLOCK, frames - 2)
-            first, behind = max(0, start - reach), min(frames, end + 2 + reach)
-            audio = inside(self._spectrum(heard[..., first:behind], first), hop=profile.hop)
-            pieces.append(audio[..., (start - first) * profile.hop : (end - first) * profile.hop])
+            part = slice(max(0, start - self._reach), min(frames, end + 2 + self._reach))
+            audio = inside(self._spectrum(heard[..., part], places[part]), hop=hop)
+            pieces.append(audio[..., (start - part.start) * hop : (end - part.start) * hop])
         return torch.cat(pieces, dim=-1)
 
-    def _spectrum(self, heard: Tensor, first: int) -> Tensor:
-        """Returns the spectrum [batch, n_fft // 2 + 1, frames] of log-mels, the frames from `first` on of a whole."""
+    def _spectrum(self, heard: Tensor, places: Tensor) -> Tensor:
+        """Returns the spectrum [batch, n_fft // 2 + 1, frames] of log-mels that begin with the phases of their places."""
         profile, frames = self.config.mel, heard.shape[-1]
         magnitude = (_inverse(profile).to(heard) @ heard.exp()).clamp(min=0)
-        phases = _phases(magnitude.shape[1], first, frames).to(magnitude.device)
+        phases = _phases(magnitude.shape[1], places).to(magnitude.device)
         mixed, before = self.config.momentum / (1 + self.config.momentum), torch.zeros_like(phases)
         for _ in range(self.config.iterations):
             made = istft(magnitude * phases, hop=profile.hop, samples=(frames - 1) * profile.hop)
@@ -96,9 +111,9 @@ def _inverse(profile: MelProfile) -> Tensor:
     return inverse
 
 
-def _phases(bins: int, first: int, frames: int) -> Tensor:
-    """Returns random phases [bins, frames], as exp(i phase), which are the same for a frame wherever a part begins."""
-    draws = range(first // _DRAWN, (first + frames - 1) // _DRAWN + 1)
-    chance = torch.cat([torch.rand(bins, _DRAWN, generator=seeded("phases", draw)) for draw in draws], dim=-1)
-    chance = 2 * math.pi * chance.narrow(1, first % _DRAWN, frames)
+def _phases(bins: int, places: Tensor) -> Tensor:
+    """Returns random phases [bins, frames], as exp(i phase), which are the same for a place in whatever part it is."""
+    draws, which = torch.unique(places // _DRAWN, return_inverse=True)
+    chance = torch.cat([torch.rand(bins, _DRAWN, generator=seeded("phases", draw)) for draw in draws.tolist()], dim=-1)
+    chance = 2 * math.pi * chance[:, which * _DRAWN + places % _DRAWN]
     return torch.polar(torch.ones_like(chance), chance)
