@@ -73,7 +73,7 @@ class GriffinLim(Vocoder):
         return (self.config.iterations + 1) * math.ceil(self.config.mel.n_fft / self.config.mel.hop)
 
     def _sound(self, heard: Tensor, places: Tensor) -> Tensor:
-        """Returns audio [batch, frames * hop] of log-mels [batch, bins, 1 + frames + 1] with the phases of their places.
+        """Returns audio [batch, frames * hop] of log-mels [batch, bins, 1 + frames + 1], with phases of their places.
 
         Blocks of frames are done one after the other, each with the neighbours that the iterations reach: so the result
         is that of all frames at once.
@@ -87,7 +87,7 @@ class GriffinLim(Vocoder):
         return torch.cat(pieces, dim=-1)
 
     def _spectrum(self, heard: Tensor, places: Tensor) -> Tensor:
-        """Returns the spectrum [batch, n_fft // 2 + 1, frames] of log-mels that begin with the phases of their places."""
+        """Returns the spectrum [batch, n_fft // 2 + 1, frames] of log-mels that begin with phases of places."""
         profile, frames = self.config.mel, heard.shape[-1]
         magnitude = (_inverse(profile).to(heard) @ heard.exp()).clamp(min=0)
         phases = _phases(magnitude.shape[1], places).to(magnitude.device)
