@@ -140,6 +140,10 @@ def test_an_unknown_member_gets_the_valid_names_and_the_nearest() -> None:
     assert "config.shape" in message
 
 
+def test_a_name_that_is_no_word_gets_the_valid_names() -> None:
+    assert "box, circle" in error(Drawing, {"shape": {"name": ["circle"]}})
+
+
 def test_a_family_without_a_name_gets_the_valid_names() -> None:
     assert "box, circle" in error(Drawing, {"shape": {"radius": 1.0}})
 

@@ -52,7 +52,7 @@ class Spec:
         target: type[Spec] = cls
         if cls.members:
             named = data.pop(cls.tag, cls.name)
-            if named not in cls.members:
+            if not isinstance(named, str) or named not in cls.members:
                 raise unknown(f"{cls.tag} in {where}", named, cls.members)
             target = cls.members[named]
             if not issubclass(target, cls):

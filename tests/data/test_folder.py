@@ -194,6 +194,23 @@ def test_of_a_single_recording_nothing_can_be_held_out(tmp_path: Path) -> None:
         config.open(sample_rate=8000, channels=1, samples=800, split="validation")
 
 
+def test_only_what_is_of_the_split_is_kept_in_memory(tmp_path: Path) -> None:
+    for name in "abcdefgh":
+        put(tmp_path / f"{name}.wav")
+    kept = []
+    for split in ("train", "validation"):
+        plain, cached = (
+            AudioFolder(path=str(tmp_path), holdout=0.5, cache=cache).open(
+                sample_rate=8000, channels=1, samples=800, split=split
+            )
+            for cache in (False, True)
+        )
+        assert torch.equal(next(plain.batches(4, seed=0)).audio, next(cached.batches(4, seed=0)).audio)
+        kept.append(len(cached.source.recordings))
+    assert min(kept) > 0
+    assert sum(kept) == 8
+
+
 def test_a_group_key_that_no_recording_has_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in "abcdefgh":
         put(tmp_path / f"{name}.wav")

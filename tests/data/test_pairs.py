@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hiss.audio import Audio
-from hiss.data.pairs import Paired, Pairs
+from hiss.data.pairs import Paired, Pairs, Segments
 from hiss.errors import HissError, UsageError
 from hiss.noise import seeded
 from hiss.signal.mixing import level
@@ -121,7 +121,25 @@ def test_random_segments_begin_anywhere_and_a_pass_has_as_many(root: Path) -> No
         if prompt.total == pytest.approx(0.5)
     }
     assert len(starts) > 20
-    assert all(prompt.start == 0 for prompt in all_of(fixed).prompts)
+    assert max(start for start in starts if start is not None) > 0.3
+    places = [0, 0, *(0, 1000, 1400), *(0, 1000, 2000, 3000)]  # samples from the start of the recording
+    assert [prompt.start for prompt in all_of(fixed).prompts] == [place / RATE for place in places]
+
+
+def test_every_second_is_already_as_likely_as_any_other(root: Path) -> None:
+    assert opened(root, each="second").size == 9
+
+
+def test_only_what_is_of_the_split_is_kept_in_memory(root: Path) -> None:
+    kept = 0
+    for split in ("train", "validation"):
+        plain, cached = (opened(root, split, holdout=0.5, cache=cache) for cache in (False, True))
+        assert torch.equal(all_of(plain).audio, all_of(cached).audio)
+        assert torch.equal(noisy(all_of(plain)), noisy(all_of(cached)))
+        segments = cached.examples.source
+        assert isinstance(segments, Segments)
+        kept += len(segments.here.recordings)
+    assert kept == len(SECONDS)
 
 
 def test_gain_and_polarity_change_both_alike_and_within_full_scale(root: Path) -> None:

@@ -58,6 +58,60 @@ def test_members_of_one_key_make_one_sample(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", [True, False])
+def test_each_second_can_be_as_likely_as_any_other(tmp_path: Path, cache: bool) -> None:
+    lengths = {"short": 300, "window": 800, "long": 2800}  # samples; a window has 800
+    shard = write(tmp_path / "a.tar", {f"{name}.flac": sound(count=count) for name, count in lengths.items()})
+    recordings, seconds = (opened(shard, cache=cache, each=each) for each in ("recording", "second"))
+    one, other = next(recordings.batches(3, seed=0)), next(seconds.batches(6, seed=0))
+    assert sorted(round(8000 * (prompt.total or 0)) for prompt in one.prompts) == [300, 800, 2800]
+    assert sorted(round(8000 * (prompt.total or 0)) for prompt in other.prompts) == [300, 800, *[2800] * 4]
+    assert len({prompt.start for prompt in other.prompts if prompt.total == 0.35}) == 4
+    assert len(prompts(seconds)) == 3
+    assert recordings.size == (3 if cache else None)
+    assert seconds.size == (6 if cache else None)
+
+
+def test_the_clips_of_a_recording_are_spread_over_the_batches_of_a_stream(tmp_path: Path) -> None:
+    shard = write(tmp_path / "a.tar", {f"{key}.flac": sound(key, count=8000 + key) for key in range(4)})
+
+    def drawn(shuffle: int = 1000) -> list[int]:
+        data = opened(shard, cache=False, each="second", shuffle=shuffle)
+        found = [prompt for batch in islice(data.batches(4, seed=0), 10) for prompt in batch.prompts]
+        return [round(8000 * (prompt.total or 0)) - 8000 for prompt in found]
+
+    spread = drawn()
+    assert sorted(spread) == sorted(list(range(4)) * 10)
+    assert all(len(set(spread[first : first + 4])) > 1 for first in range(0, 40, 4))
+    assert spread == drawn()
+    assert drawn(shuffle=1) == sorted(spread)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_only_what_is_of_the_split_is_decoded(tmp_path: Path, cache: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = (b'{"who": null}', b'{"who": ""}', b"{}")
+    members = {f"{key}.flac": sound(key) for key in range(20)}
+    members |= {f"{key}.json": metadata[key % 3] for key in range(20)}
+    shard = write(tmp_path / "a.tar", dict(sorted(members.items())))
+    decoded: list[str] = []
+    audio = Sample.audio
+
+    def watched(sample: Sample) -> Audio:
+        decoded.append(sample.key)
+        return audio(sample)
+
+    monkeypatch.setattr(Sample, "audio", watched)
+    config = Shards(path=str(shard), cache=cache, holdout=0.3, group_key="who")
+    used = []
+    for split in ("train", "validation"):
+        decoded.clear()
+        data = config.open(sample_rate=8000, channels=1, samples=800, split=split)
+        assert len(prompts(data)) == len(decoded) == data.report.used
+        used.append(data.report.used)
+    assert sum(used) == 20
+    assert 1 < used[1] < 13  # what has no group is held out by itself
+
+
+@pytest.mark.parametrize("cache", [True, False])
 @pytest.mark.parametrize("format", ["flac", "wav", "ogg", "mp3", "opus"])
 def test_audio_of_any_format_comes_with_caption_and_labels(format: str, cache: bool, tmp_path: Path) -> None:
     metadata = json.dumps({"text": "seven", "label": 7, "speaker": "theo", "none": None}).encode()

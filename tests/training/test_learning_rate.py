@@ -80,6 +80,13 @@ def test_epochs_become_steps_where_the_size_of_the_data_is_known() -> None:
         ({"decay": "cosin"}, "did you mean 'cosine'"),
         ({"learning_rat": 1.0}, "did you mean 'learning_rate'"),
         ({"ema": [0.5]}, "sigma_rel"),
+        ({"clip": math.inf}, "clip must be a finite number, not inf"),
+        ({"divergence": math.inf}, "divergence must be a finite number"),
+        ({"warmup": math.nan}, "warmup must be a finite number"),
+        ({"betas": [0.9, math.nan]}, "betas must be a finite number"),
+        ({"betas": [0.9, 1.0]}, r"betas must be from 0 to below 1, not 1\.0"),
+        ({"learning_rate": -1.0}, "learning_rate must not be negative"),
+        ({"weight_decay": -1.0}, "weight_decay must not be negative"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(changes: dict[str, Any], message: str) -> None:

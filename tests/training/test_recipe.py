@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hiss.model import AudioDiffusionModel
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline, load
 from hiss.training import checkpoints
-from hiss.training.recipe import adopt, load_recipe, recipes, relocated, run_recipe, weights_of
+from hiss.training.recipe import adopt, load_recipe, recipes, relocated, run_recipe, weights_of, with_data
 
 TINY: dict[str, Any] = {
     "description": "Tones, for a test.",
@@ -88,6 +89,9 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "list.yaml"
     path.write_text("[1, 2]")
     with pytest.raises(UsageError, match="no recipe"):
+        load_recipe(path)
+    path.write_bytes("description: für Töne".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"list\.yaml is no UTF-8 text .*; save it as UTF-8"):
         load_recipe(path)
 
 
@@ -163,6 +167,27 @@ def test_data_elsewhere_is_read_as_before_and_holds_out_a_part(tmp_path: Path) -
     assert (new["validation"], new["holdout"]) == (None, 0.05)
     (tmp_path / "a.tar").touch()
     assert relocated(old, tmp_path).to_dict()["name"] == "shards"
+
+
+def test_data_in_place_of_what_was_judged_by_other_data_holds_out_a_part(tiny: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny, changes=["data.holdout=0.0", "validation={name: tones, examples: 8, seed: 1}"])
+    mixed = replace(recipe, data=Mixtures(speech=SyntheticTones()))
+    for told, held_out in ((recipe, 0.05), (mixed, 0.05), (replace(recipe, validation=None), 0.0)):
+        moved = with_data(told, tmp_path, tmp_path / "run")
+        assert moved.validation is None
+        assert moved.data.held_out == held_out
+
+
+def test_of_few_recordings_of_speech_none_need_be_held_out(
+    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+    Audio(0.1 * torch.randn(1, 400, generator=seeded(0)), 2000).save(sounds / "0.wav")
+    data = f"{{name: mixtures, speech: {{name: folder, path: {sounds}, holdout: 0.01}}, chances: {{babble: 0}}}}"
+    changes = ["trainer.demo_every=0", "trainer.steps=1", f"data={data}"]
+    assert run_recipe(load_recipe(tiny, changes=changes), out=tmp_path / "run").best is None
+    assert "nothing is held out for validation" in caplog.text
 
 
 def test_new_data_for_mixtures_is_new_speech(tmp_path: Path) -> None:

@@ -150,6 +150,17 @@ def test_what_is_finished_is_left_out_until_its_recipe_changes(
     assert checkpoints.steps(out / "vae" / "state")[-1] == 8
 
 
+def test_a_finished_stage_of_another_recipe_that_has_nothing_left_to_train_is_refused(
+    trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "vae", tmp_path / "run" / "vae")
+    changed = recipe(tmp_path, None, "stages.vae.trainer.learning_rate=1e-3")
+    with pytest.raises(UsageError, match=r"stage vae has nothing left to train: .* finished, at step 8; give it more"):
+        run_stages(changed, out=tmp_path / "run", only="vae", resume=True)
+    (tmp_path / "run" / "vae" / "finished.json").unlink()
+    assert run_stages(changed, out=tmp_path / "run", only="vae", resume=True)["vae"].step == 8
+
+
 def test_the_minutes_are_shared_out(tmp_path: Path) -> None:
     long = copy.deepcopy(STAGES)
     long["trainer"] |= {"steps": 10**6, "validate_every": 0}

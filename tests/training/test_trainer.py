@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 from toy_run import Noise, Toy, config, fingerprint, run
 
 from hiss.errors import HissError, UsageError
@@ -156,6 +157,26 @@ def test_the_gradient_is_clipped_to_the_norm_asked_for(clip: float) -> None:
     assert seen[0] == pytest.approx(0.01 if clip == 0.01 else step.norm, rel=1e-3)
 
 
+def test_neither_flat_gains_nor_biases_in_lists_nor_bags_of_words_decay() -> None:
+    class Parts(nn.Module):
+        """What has more than one dimension and is no matrix."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.biases = nn.ParameterList(torch.zeros(3, 4) for _ in range(2))
+            self.position_bias_table = nn.Parameter(torch.zeros(3, 4))
+            self.words = nn.EmbeddingBag(4, 8)
+            self.conv = weight_norm(nn.Conv2d(4, 8, 3))
+            self.debiased = nn.Linear(3, 4)
+
+    parts = Parts()
+    engine = Engine(parts, config(weight_decay=0.3))
+    release()
+    decays = {id(p) for group in engine.optimizer.param_groups for p in group["params"] if group["weight_decay"]}
+    named = [name for name, p in parts.named_parameters() if id(p) in decays]
+    assert named == ["conv.parametrizations.weight.original1", "debiased.weight"]
+
+
 def test_only_matrices_decay() -> None:
     module = nn.Sequential(nn.Embedding(4, 8), nn.Conv1d(8, 8, 3), nn.LayerNorm(8))
     frozen = nn.Linear(8, 8).requires_grad_(False)
@@ -242,6 +263,13 @@ def metrics_of_still_weights(folder: Path) -> list[dict[str, float]]:
     settings = config(steps=6, learning_rate=0.0, validate_every=2, ema=[])
     train(Toy(), settings, Noise(), Noise(), folder)
     return [row for row in metrics(folder) if "validation/loss" in row]
+
+
+def test_validation_notes_all_that_the_objective_returns(tmp_path: Path) -> None:
+    train(Toy(plain=True), config(steps=1), Noise(), Noise(examples=4), tmp_path)
+    (row,) = (row for row in metrics(tmp_path) if "validation/loss" in row)
+    assert row["validation/error_root"] == pytest.approx(row["validation/loss"] ** 0.5)
+    assert row["validation/loss"] == min(row["validation/loss_ema_0.05"], row["validation/loss_ema_0.1"])
 
 
 def test_validation_without_examples_is_refused(tmp_path: Path) -> None:

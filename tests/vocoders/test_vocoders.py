@@ -140,8 +140,8 @@ def test_a_circle_of_griffin_lim_has_no_seam() -> None:
     profile = MelProfile(sample_rate=8000, n_fft=256, hop=64, bins=40, high=4000.0)
     size = 60 * profile.hop
     time = torch.arange(3 * size) / size * 2 * torch.pi
-    chord = sum(torch.sin(turns * time + turns) for turns in (101, 126, 151)) / 6
-    mel = profile(chord[None])[..., 60:120]  # of the middle one of three turns
+    chord = torch.stack([torch.sin(turns * time + turns) for turns in (101, 126, 151)]).mean(dim=0)
+    mel = profile(chord[None] / 2)[..., 60:120]  # of the middle one of three turns
 
     def seam(sound: Tensor) -> float:
         """Returns how rough it is where the end meets the start, over the roughest place elsewhere."""

@@ -25,7 +25,7 @@ class Recording:
     rms: float
     """Root mean square of all of it."""
     prompt: Prompt = field(default_factory=Prompt)
-    """What it is called, with its total seconds."""
+    """What it is called, with its total seconds; of a part of a recording, also where it starts."""
     group: str = ""
     """Recordings of one group are held out together; empty: alone, by its key."""
 
@@ -64,7 +64,7 @@ class Dataset(ABC):
     """Of every clip."""
     report: Report
     size: int | None = None
-    """Examples of one pass; None where that is not known before all is read."""
+    """Clips of one pass; None where that is not known before all is read."""
 
     @abstractmethod
     def batches(
@@ -91,6 +91,9 @@ class DataConfig(Spec, ABC):
 
     crop: Literal["random", "start", "skip"] = "random"
     """What becomes of a recording longer than the window: cut anywhere, cut at its start, or left out."""
+    each: Literal["recording", "second"] = "recording"
+    """What is equally likely: each recording, which is cut once in a pass, or each second: a recording as long as n
+    windows is cut n times."""
     offset: float = 0.0
     """Seconds, at most, of silence before a clip that is shorter than the window (at random)."""
     level: float | None = None
@@ -145,10 +148,19 @@ class DataConfig(Spec, ABC):
             return f"lasts {seconds:.3f} s, more than the {samples / sample_rate:.3f} s of a clip, and crop is 'skip'"
         return None
 
-    def within(self, recording: Recording, split: Split) -> bool:
-        """Returns whether a recording belongs to a split: its group's hash against `holdout`."""
+    def cuts(self, recording: Recording, samples: int) -> int:
+        """Returns how many clips of that many samples a pass takes from a recording."""
+        return 1 if self.each == "recording" else max(1, round(recording.samples / samples))
+
+    @property
+    def held_out(self) -> float:
+        """Share that split="validation" gets by chance, so that of a few recordings it may get none."""
+        return self.holdout
+
+    def within(self, group: str, split: Split) -> bool:
+        """Returns whether the recordings of a group belong to a split: its hash against `holdout`."""
         if split == "all":
             return True
-        digest = hashlib.sha256((recording.group or recording.key).encode()).digest()
+        digest = hashlib.sha256(group.encode()).digest()
         held_out = int.from_bytes(digest[:8], "big") < self.holdout * 2**64
         return held_out == (split == "validation")

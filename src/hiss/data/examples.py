@@ -1,11 +1,11 @@
 """Clips from recordings that can be read in any order: the data set behind tones, folders and packs in memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
 from math import ceil, log10
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from hiss.signal.damage import change_speed
 from hiss.types import Batch, Prompt
 
 Place = tuple[int, int]
-"""(pass, item)."""
+"""(pass, clip)."""
 
 _SILENCE = 1e-5  # RMS of -100 dBFS: there is no level to set
 
@@ -44,6 +44,12 @@ class Memory:
     recordings: Sequence[Recording]
     waveforms: Sequence[Tensor]
     """[channels, samples] of each."""
+
+    @classmethod
+    def of(cls, source: Source, indices: Iterable[int]) -> Self:
+        """Returns those recordings of a source, read."""
+        recordings = [(index, source.recordings[index]) for index in indices]
+        return cls([one for _, one in recordings], [source.read(index, 0, one.samples) for index, one in recordings])
 
     def read(self, index: int, start: int, samples: int) -> Tensor:
         """Returns [channels, samples] of one recording, from `start` on."""
@@ -92,7 +98,8 @@ def cut(  # the one place where chance touches a clip
     audio = torch.zeros(clip.shape[0], samples)
     audio[:, lead : lead + real] = clip.mul(sign * gain).clamp(-1, 1)
     text = recording.prompt.text and accelerate(transpose(recording.prompt.text, round(semitones)), speed)
-    return Example(audio, lead + real, replace(recording.prompt, text=text, start=start / sample_rate))
+    begins = (recording.prompt.start or 0.0) + start / sample_rate
+    return Example(audio, lead + real, replace(recording.prompt, text=text, start=begins))
 
 
 def collate(examples: Sequence[Example], sample_rate: int) -> Batch:
@@ -123,7 +130,7 @@ def check_batching(batch_size: int, start: int, rank: int, world: int, workers: 
 
 
 class Examples(Dataset):
-    """Clips of the recordings of a source; example `i` of pass `e` depends on (seed, e, i) alone."""
+    """Clips of the recordings of a source; clip `i` of pass `e` depends on (seed, e, i) alone."""
 
     def __init__(
         self,
@@ -144,7 +151,7 @@ class Examples(Dataset):
         self.report = Report(skipped=list(skipped))
         self.used: list[int] = []
         for index, recording in enumerate(source.recordings):
-            if not config.within(recording, split):
+            if not config.within(recording.group or recording.key, split):
                 continue
             reason = config.skip(recording, sample_rate=sample_rate, samples=samples)
             if reason is not None:
@@ -155,11 +162,13 @@ class Examples(Dataset):
             self.report.seconds += recording.samples / sample_rate
         if not self.used:
             raise self.report.none_left(what if split == "all" else f"the {split} split of {what}")
-        self.size = len(self.used)
+        self.clips = [index for index in self.used for _ in range(config.cuts(source.recordings[index], samples))]
+        """The recording of each clip of a pass."""
+        self.size = len(self.clips)
 
     def __len__(self) -> int:
-        """Returns how many recordings one pass has."""
-        return len(self.used)
+        """Returns how many clips one pass has."""
+        return len(self.clips)
 
     def batches(
         self, batch_size: int, *, seed: int, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0
@@ -170,19 +179,18 @@ class Examples(Dataset):
 
     def once(self, batch_size: int) -> Iterator[Batch]:
         check_batching(batch_size, 0, 0, 1, 0)
-        for first in range(0, len(self), batch_size):
-            items = range(first, min(first + batch_size, len(self)))
-            examples = [self.example(item, seeded("once", item), augment=False) for item in items]
+        for first in range(0, len(self.used), batch_size):
+            found = enumerate(self.used[first : first + batch_size], first)
+            examples = [self.example(index, seeded("once", item), augment=False) for item, index in found]
             yield collate(examples, self.sample_rate)
 
     def batch(self, places: Sequence[Place], seed: int) -> Batch:
         """Returns the clips that `batches` makes of items in passes."""
-        examples = [self.example(item, seeded(seed, epoch, item), augment=True) for epoch, item in places]
+        examples = [self.example(self.clips[item], seeded(seed, epoch, item), augment=True) for epoch, item in places]
         return collate(examples, self.sample_rate)
 
-    def example(self, item: int, generator: torch.Generator, *, augment: bool) -> Example:
-        """Returns a clip of the recording in place `item`."""
-        index = self.used[item]
+    def example(self, index: int, generator: torch.Generator, *, augment: bool) -> Example:
+        """Returns a clip of a recording of the source."""
         return cut(
             self.config,
             self.source.recordings[index],

@@ -69,7 +69,8 @@ class FileConfig(DataConfig):
 
     def group(self, key: str, metadata: Mapping[str, Any]) -> str:
         """Returns what is held out together with a recording called `key`."""
-        return key if self.group_key is None else str(metadata.get(self.group_key, key))
+        group = None if self.group_key is None else metadata.get(self.group_key)
+        return key if group in (None, "") else str(group)
 
     def wants(self, metadata: Mapping[str, Any]) -> bool:
         """Returns whether `only` lets a recording in."""

@@ -57,7 +57,8 @@ class AudioFolder(FileConfig, name="folder"):
         ]
         source: Files | Memory = Files(usable, recordings, sample_rate, channels)
         if self.cache:
-            source = Memory(recordings, [source.read(i, 0, one.samples) for i, one in enumerate(recordings)])
+            own = [i for i, one in enumerate(recordings) if self.within(one.group, part)]
+            source = Memory.of(source, own)
         return Examples(
             self,
             source,

@@ -22,7 +22,7 @@ _CROWD = 64
 class Mixtures(DataConfig, name="mixtures"):
     """Pairs of a noisy recording, `Prompt.recording`, and the clean one, `Batch.audio`, at the same level.
 
-    What is cut, held out or left out is said of `speech` and of `noise`. One pass has each recording of speech once.
+    What is cut, held out or left out is said of `speech` and of `noise`. One pass is one of the speech.
     """
 
     speech: DataConfig
@@ -43,6 +43,10 @@ class Mixtures(DataConfig, name="mixtures"):
     @property
     def validates(self) -> bool:
         return self.speech.validates
+
+    @property
+    def held_out(self) -> float:
+        return self.speech.held_out
 
     def open(self, *, sample_rate: int, channels: int, samples: int, split: Split = "train") -> Dataset:
         speech = self.speech.open(

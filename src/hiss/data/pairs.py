@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hiss.data.base import Dataset, Recording, Report, Split
-from hiss.data.examples import Examples, check_clips
+from hiss.data.examples import Examples, Memory, Source, check_clips
 from hiss.data.files import FileConfig, expand_variable
 from hiss.data.folder import AudioFolder
 from hiss.data.noisy import WHITE, write_noisy
@@ -70,17 +70,29 @@ class Pairs(FileConfig, name="pairs"):
             self._mix(clean, noisy)
         clips = {"sample_rate": sample_rate, "channels": channels, "samples": samples}
         common = {field.name: getattr(self, field.name) for field in fields(FileConfig)}
-        whole = AudioFolder(**(common | {"path": str(clean), "validation": None, "holdout": 0.0}), cache=self.cache)
+        whole = AudioFolder(**(common | {"path": str(clean), "validation": None, "holdout": 0.0}))
         here = whole.open(**clips, split="all")
-        there = AudioFolder(path=str(noisy), cache=self.cache).open(**clips, split="all")
+        there = AudioFolder(path=str(noisy)).open(**clips, split="all")
         couples, skipped = _couples(here, there, noisy, inside=_below(noisy, clean))
         if part != "all":
             held_out = self._held_out([one.recording for one in couples])
             couples = [one for one in couples if (one.recording.group in held_out) == (part == "validation")]
+        sources: tuple[Source, Source] = (here.source, there.source)
+        if self.cache:
+            sources = (
+                Memory.of(here.source, [one.clean for one in couples]),
+                Memory.of(there.source, [one.noisy for one in couples]),
+            )
+            couples = [replace(one, clean=place, noisy=place) for place, one in enumerate(couples)]
+        reach = 1 if self.crop == "start" else 2
+        # What `each: second` asks for the segments do: a pass has one clip of each.
+        cuts = replace(
+            self, min_seconds=0.0, max_seconds=None, crop="start" if reach == 1 else "random", each="recording"
+        )
         return Paired(
             Examples(
-                replace(self, min_seconds=0.0, max_seconds=None, crop="start" if self.crop == "start" else "random"),
-                Segments(here, there, couples, samples, 1 if self.crop == "start" else 2),
+                cuts,
+                Segments(*sources, couples, sample_rate=sample_rate, samples=samples, reach=reach),
                 what=f"the pairs in {path}" if part == "all" else f"the {part} split of the pairs in {path}",
                 sample_rate=sample_rate,
                 channels=channels,
@@ -112,7 +124,7 @@ class Pairs(FileConfig, name="pairs"):
 
     def _held_out(self, recordings: Sequence[Recording]) -> set[str]:
         """Returns the groups that are held out: by chance, and if it took none, the first of several."""
-        drawn = {one.group for one in recordings if self.within(one, "validation")}
+        drawn = {one.group for one in recordings if self.within(one.group, "validation")}
         groups = sorted({one.group for one in recordings})
         return drawn or set(groups[:1] if self.holdout and len(groups) > 1 else [])
 
@@ -130,16 +142,20 @@ class Couple:
 class Segments:
     """Overlapping parts of couples, clean and noisy channels together: a source for `Examples`."""
 
-    def __init__(self, here: Examples, there: Examples, couples: Sequence[Couple], samples: int, reach: int) -> None:
+    def __init__(
+        self, here: Source, there: Source, couples: Sequence[Couple], *, sample_rate: int, samples: int, reach: int
+    ) -> None:
         """Cuts couples into parts of `reach` times that many samples, which begin that many samples apart."""
-        self.here, self.there = here.source, there.source
+        self.here, self.there = here, there
         self.recordings: list[Recording] = []
         self._places: list[tuple[Couple, int]] = []
         for couple in couples:
             whole = couple.recording
             for segment in range(max(1, ceil(whole.samples / samples))):
                 start = min(segment * samples, max(0, whole.samples - samples))
-                self.recordings.append(replace(whole, samples=min(reach * samples, whole.samples - start)))
+                prompt = replace(whole.prompt, start=start / sample_rate)
+                length = min(reach * samples, whole.samples - start)
+                self.recordings.append(replace(whole, samples=length, prompt=prompt))
                 self._places.append((couple, start))
 
     def read(self, index: int, start: int, samples: int) -> Tensor:

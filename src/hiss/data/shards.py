@@ -24,7 +24,7 @@ class Shards(FileConfig, name="shards"):
     """
 
     cache: bool | None = None
-    """Decode everything into memory first, which makes resuming exact and quick; None: what is local, not what is
+    """Decode all of a split into memory first, which makes resuming exact and quick; None: what is local, not what is
     remote. A stream (False) reads forward only, and resumes by reading again what came before."""
     shuffle: int = 1000
     """Samples of a stream among which the next is drawn."""
@@ -49,7 +49,7 @@ class Shards(FileConfig, name="shards"):
                 samples=samples,
                 split=part,
             )
-        memory, skipped = self._load(shards, sample_rate, channels)
+        memory, skipped = self._load(shards, sample_rate, channels, part)
         return Examples(
             self,
             memory,
@@ -61,14 +61,17 @@ class Shards(FileConfig, name="shards"):
             skipped=skipped,
         )
 
-    def decode(self, sample: Sample, sample_rate: int, channels: int) -> tuple[Recording, Tensor] | None:
-        """Returns what is known of a sample, and its waveform [channels, samples]; None if `only` leaves it out.
+    def decode(self, sample: Sample, sample_rate: int, channels: int, split: Split) -> tuple[Recording, Tensor] | None:
+        """Returns what is known of a sample, and its waveform [channels, samples].
+
+        None if `only` leaves it out, or it is not of the split: then it is not decoded.
 
         Raises:
             HissError: it has no audio, its rate is too low, or something is damaged.
         """
         metadata = sample.metadata()
-        if not self.wants(metadata):
+        group = self.group(sample.key, metadata)
+        if not self.wants(metadata) or not self.within(group, split):
             return None
         audio = sample.audio()
         if (reason := self.check_rate(audio.sample_rate)) is not None:
@@ -79,12 +82,14 @@ class Shards(FileConfig, name="shards"):
             samples=waveform.shape[1],
             rms=audio.rms,
             prompt=self.prompt(metadata, audio.seconds),
-            group=self.group(sample.key, metadata),
+            group=group,
         )
         return recording, waveform
 
-    def _load(self, shards: Iterable[str], sample_rate: int, channels: int) -> tuple[Memory, list[tuple[str, str]]]:
-        """Returns all recordings, and (key or shard, reason) of what is damaged."""
+    def _load(
+        self, shards: Iterable[str], sample_rate: int, channels: int, split: Split
+    ) -> tuple[Memory, list[tuple[str, str]]]:
+        """Returns the recordings of a split, and (key or shard, reason) of what of them is damaged."""
         found: list[Sample] = []
         skipped: list[tuple[str, str]] = []
         for shard in shards:
@@ -96,7 +101,7 @@ class Shards(FileConfig, name="shards"):
 
         def attempt(sample: Sample) -> tuple[dict[str, Any], tuple[Recording, Tensor] | None] | str:
             try:
-                return sample.metadata(), self.decode(sample, sample_rate, channels)
+                return sample.metadata(), self.decode(sample, sample_rate, channels, split)
             except HissError as error:
                 return str(error)
 

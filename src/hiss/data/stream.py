@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import count, islice
+from itertools import chain, count, islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,8 +15,14 @@ from hiss.errors import HissError
 from hiss.noise import seeded
 from hiss.types import Batch
 
-Decode = Callable[[Sample, int, int], tuple[Recording, Tensor] | None]
-"""(sample, sample rate, channels) -> what is known of it, and its waveform [channels, samples]; None: not wanted."""
+Decode = Callable[[Sample, int, int, Split], tuple[Recording, Tensor] | None]
+"""(sample, sample rate, channels, split) -> what is known of it, and its waveform [channels, samples]; None: not wanted
+there."""
+
+_CLIPS = 256
+"""Clips, at most, among which the next is drawn where a recording gives several; they are larger than samples."""
+
+Item = TypeVar("Item")
 
 
 class Stream(Dataset):
@@ -53,8 +60,8 @@ class Stream(Dataset):
 
     def once(self, batch_size: int) -> Iterator[Batch]:
         check_batching(batch_size, 0, 0, 1, 0)
-        found = (self.example(sample, seeded("once", sample.key), augment=False) for sample in self._read(self.shards))
-        yield from _grouped((example for example in found if example is not None), batch_size, self.sample_rate)
+        found = (self.examples(sample, seeded("once", sample.key), augment=False) for sample in self._read(self.shards))
+        yield from _grouped(chain.from_iterable(found), batch_size, self.sample_rate)
 
     def part(self, batch_size: int, seed: int, part: int, parts: int) -> Iterator[Batch]:
         """Returns the endless batches of one reader out of `parts`."""
@@ -68,14 +75,17 @@ class Stream(Dataset):
         taken = len(range(number, start, workers))
         return islice(self.part(batch_size, seed, rank * workers + number, world * workers), taken, None)
 
-    def example(
+    def examples(
         self, sample: Sample, generator: torch.Generator, *, augment: bool, note: bool = True
-    ) -> Example | None:
-        """Returns a clip of a sample, None if it is left out; `note` says so in the report."""
+    ) -> list[Example]:
+        """Returns the clips of a sample in a pass, or the one that `once` asks for; none if it is left out.
+
+        `note` says so in the report.
+        """
         try:
-            decoded = self.decode(sample, self.sample_rate, self.channels)
+            decoded = self.decode(sample, self.sample_rate, self.channels, self.split)
             if decoded is None:
-                return None
+                return []
             recording, waveform = decoded
             reason = self.config.skip(recording, sample_rate=self.sample_rate, samples=self.samples)
         except HissError as error:
@@ -83,21 +93,22 @@ class Stream(Dataset):
         if reason is not None:
             if note:
                 self.report.skipped.append((sample.key, reason))
-            return None
-        if not self.config.within(recording, self.split):
-            return None
+            return []
         if note:
             self.report.used += 1
             self.report.seconds += recording.samples / self.sample_rate
-        return cut(
-            self.config,
-            recording,
-            lambda start, count: waveform[:, start : start + count],
-            sample_rate=self.sample_rate,
-            samples=self.samples,
-            generator=generator,
-            augment=augment,
-        )
+        return [
+            cut(
+                self.config,
+                recording,
+                lambda start, count: waveform[:, start : start + count],
+                sample_rate=self.sample_rate,
+                samples=self.samples,
+                generator=generator,
+                augment=augment,
+            )
+            for _ in range(self.config.cuts(recording, self.samples) if augment else 1)
+        ]
 
     def _endless(self, seed: int, part: int, parts: int) -> Iterator[Example]:
         for epoch in count():
@@ -107,14 +118,20 @@ class Stream(Dataset):
                 own = self._read(shards[part::parts])
             else:
                 own = islice(self._read(shards), part, None, parts)
+            drawn = _shuffled(own, self.shuffle, seeded(seed, "buffer", epoch, part))
+            clips = self._clips(drawn, seed, epoch)
+            if self.config.each == "second":  # else a batch might hold one recording alone
+                clips = _shuffled(clips, min(self.shuffle, _CLIPS), seeded(seed, "clips", epoch, part))
             found = False
-            for sample in _shuffled(own, self.shuffle, seeded(seed, "buffer", epoch, part)):
-                example = self.example(sample, seeded(seed, epoch, sample.key), augment=True, note=epoch == 0)
-                if example is not None:
-                    found = True
-                    yield example
+            for clip in clips:
+                found = True
+                yield clip
             if not found:
                 raise self.report.none_left(f"reader {part + 1} of {parts} of {len(self.shards)} shards")
+
+    def _clips(self, drawn: Iterator[Sample], seed: int, epoch: int) -> Iterator[Example]:
+        for sample in drawn:
+            yield from self.examples(sample, seeded(seed, epoch, sample.key), augment=True, note=epoch == 0)
 
     def _read(self, shards: Sequence[str]) -> Iterator[Sample]:
         for shard in shards:
@@ -124,18 +141,18 @@ class Stream(Dataset):
                 self.report.skipped.append((shard, str(error)))
 
 
-def _shuffled(source: Iterator[Sample], size: int, generator: torch.Generator) -> Iterator[Sample]:
-    """Yields all of `source`, each drawn from the `size` samples at hand."""
-    buffer: list[Sample] = []
-    for sample in source:
-        buffer.append(sample)
+def _shuffled(source: Iterator[Item], size: int, generator: torch.Generator) -> Iterator[Item]:
+    """Yields all of `source`, each drawn from the `size` items at hand."""
+    buffer: list[Item] = []
+    for item in source:
+        buffer.append(item)
         if len(buffer) >= size:
             yield _draw(buffer, generator)
     while buffer:
         yield _draw(buffer, generator)
 
 
-def _draw(buffer: list[Sample], generator: torch.Generator) -> Sample:
+def _draw(buffer: list[Item], generator: torch.Generator) -> Item:
     index = int(torch.randint(len(buffer), (), generator=generator))
     buffer[index], buffer[-1] = buffer[-1], buffer[index]
     return buffer.pop()

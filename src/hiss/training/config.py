@@ -67,6 +67,10 @@ class TrainerConfig(Spec):
     """The run stops after so many steps in a row whose loss or gradient is not finite."""
 
     def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise UsageError(f"{key} must be a finite number, not {number}")
         for key in ("steps", "batch_size", "accumulate", "log_every", "patience"):
             if getattr(self, key) < 1:
                 raise UsageError(f"{key} must be at least 1, not {getattr(self, key)}")
@@ -77,12 +81,19 @@ class TrainerConfig(Spec):
             "demo_every",
             "snapshots",
             "workers",
+            "learning_rate",
+            "weight_decay",
             "warmup",
+            "start",
+            "final",
             "clip",
             "divergence",
         ):
             if getattr(self, key) < 0:
                 raise UsageError(f"{key} must not be negative, not {getattr(self, key)}")
+        for beta in self.betas:
+            if not 0 <= beta < 1:
+                raise UsageError(f"betas must be from 0 to below 1, not {beta}")
         for length in self.ema:
             exponent(length)
         if isinstance(self.warmup, float) and self.warmup >= 1:

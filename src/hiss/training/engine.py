@@ -84,7 +84,8 @@ class Engine:
                 share = value.detach().float() / config.accumulate
                 sums[name] = sums[name] + share if name in sums else share
         accelerator.unscale_gradients()
-        norms = [nn.utils.clip_grad_norm_(side, config.clip or math.inf) for side in self.sides]
+        # Of an adversary that has not joined there is no gradient, and its norm is a zero on the CPU.
+        norms = [nn.utils.clip_grad_norm_(side, config.clip or math.inf).to(self.device) for side in self.sides]
         norm = torch.stack(norms).norm()
         signalled = leave not in (None, "minutes")
         votes = torch.tensor([signalled, leave == "minutes"], device=norm.device, dtype=torch.float32)
@@ -99,11 +100,11 @@ class Engine:
         self.optimizer.zero_grad()
         return step
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Returns the loss of this process's batch, in the precision of the run."""
+    def values(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Returns what the objective does for this process's batch, in the precision of the run."""
         with self.accelerator.autocast():
-            loss: Tensor = self.objective(to_device(batch, self.device), generator)["loss"]
-        return loss
+            values: dict[str, Tensor] = self.objective(to_device(batch, self.device), generator)
+        return values
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the weights as `model/NAME` and the state of the optimiser as `optimizer/QUANTITY/NAME`."""
@@ -196,14 +197,25 @@ def release() -> None:
 
 def _groups(objective: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Returns the trainable parameters, those that decay apart from those that do not."""
-    embeddings = {id(module.weight) for module in objective.modules() if isinstance(module, nn.Embedding)}
+    embeddings = {id(m.weight) for m in objective.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
     trainable = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    decays = {id(p) for p in trainable if p.ndim >= 2} - embeddings
+    named = objective.named_parameters()
+    decays = {id(p) for name, p in named if _is_matrix(p) and not _is_bias(name)} - embeddings
     groups = [
         {"params": [p for p in trainable if id(p) in decays], "weight_decay": weight_decay},
         {"params": [p for p in trainable if id(p) not in decays], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    """Whether a parameter is a matrix or a kernel; the gain of a weight norm has dimensions too, but of size 1."""
+    return sum(size > 1 for size in parameter.shape) >= 2
+
+
+def _is_bias(name: str) -> bool:
+    """Whether a parameter is called a bias; in a list, whose items have numbers, whether the list is."""
+    return "bias" in name.rstrip(".0123456789").rpartition(".")[2]
 
 
 Movable = TypeVar("Movable")

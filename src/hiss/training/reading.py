@@ -30,14 +30,18 @@ def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> dict[s
     """Returns what a bundled recipe or a YAML file says, with `changes` such as `trainer.steps=100` applied.
 
     Raises:
-        UsageError: there is no such recipe, it is no valid YAML, or a change has no place in it.
+        UsageError: there is no such recipe, it is no UTF-8 text or valid YAML, or a change has no place in it.
     """
     path = Path(name_or_path)
     if str(name_or_path) in recipes():
         path = _shelf() / f"{name_or_path}.yaml"
     elif not path.is_file():
         raise unknown("recipe", str(name_or_path), [*recipes(), "the path of a YAML file"])
-    data = _apart(_parse(path.read_text(encoding="utf-8"), str(path)))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    data = _apart(_parse(text, str(path)))
     if not isinstance(data, dict):
         raise UsageError(f"{path} is no recipe: it must hold the keys data and model, or stages")
     for change in changes:

@@ -95,7 +95,7 @@ def run_recipe(
         try:
             judged = recipe.data.open(**clips, split="validation")
         except NothingLeftError:
-            if not recipe.data.holdout:
+            if not recipe.data.held_out:
                 raise
             # Of a few recordings chance may hold none out.
             log.warning(
@@ -206,28 +206,31 @@ def card(recipe: Recipe) -> str:
 
 
 def with_data(recipe: Recipe, path: str | Path | None, folder: Path) -> Recipe:
-    """Returns a recipe with the recordings at `path`, if there is one, in place of its own, to be run in `folder`."""
+    """Returns a recipe with the recordings at `path`, if there is one, in place of its own, to be run in `folder`.
+
+    Where it had other data to judge by, a twentieth of the new data is held out instead.
+    """
     if path is None:
         return recipe
-    moved = relocated(recipe.data, Path(path))
+    moved = relocated(recipe.data, Path(path), judged=recipe.validation is not None)
     if isinstance(moved, Pairs) and moved.homeless:
         moved = dataclasses.replace(moved, noisy=str(folder / NOISY))
     return dataclasses.replace(recipe, data=moved, validation=None)
 
 
-def relocated(data: DataConfig, path: Path) -> DataConfig:
+def relocated(data: DataConfig, path: Path, *, judged: bool = False) -> DataConfig:
     """Returns the configuration of recordings or shards at `path`, read as `data` is read.
 
-    Where `data` had a validation set elsewhere, a twentieth of the new data is held out instead. Of mixtures, `path`
-    takes the place of the speech.
+    Where `data` had a validation set elsewhere, or was `judged` by other data, a twentieth of the new data is held out
+    instead. Of mixtures, `path` takes the place of the speech.
     """
     if isinstance(data, Mixtures):
-        return dataclasses.replace(data, speech=relocated(data.speech, path))
+        return dataclasses.replace(data, speech=relocated(data.speech, path, judged=judged))
     shards = not isinstance(data, Pairs) and (path.suffix == ".tar" or any(path.glob("*.tar")))
     kind: type[FileConfig] = Shards if shards else Pairs if isinstance(data, Pairs) else AudioFolder
     common = type(data) if type(data) is kind else FileConfig if isinstance(data, FileConfig) else DataConfig
     kept = {field.name: getattr(data, field.name) for field in dataclasses.fields(common)}
-    if data.validates and not data.holdout:
+    if (data.validates or judged) and not data.holdout:
         kept["holdout"] = 0.05
     return kind(**(kept | {"path": str(path), "validation": None}))
 

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from hiss.audio import replacing
+from hiss.errors import UsageError
+from hiss.training import checkpoints
 from hiss.training.objectives import Recipe
 from hiss.training.reading import FINISHED, Stages
 from hiss.training.recipe import run_recipe, with_data
@@ -48,7 +50,8 @@ def run_stages(
         watch: told which stage begins.
 
     Raises:
-        UsageError: there is no such stage, or there is a run and `resume` is False; see also `train`.
+        UsageError: there is no such stage, there is a run and `resume` is False, or a finished stage has another recipe
+            that leaves nothing to train; see also `train`.
         HissError: an earlier stage is missing, or the work failed.
     """
     out, begun = Path(out), time.monotonic()
@@ -64,11 +67,19 @@ def run_stages(
         left = None if minutes is None else max(minutes - (time.monotonic() - begun) / 60, 1e-3)
         if left is not None:
             left *= recipe.share / (recipe.share + sum(stages.recipe(other).share for other in waiting))
+        before = checkpoints.steps(folder / "state")
         with nullcontext() if watch is None else watch(name) as progress:
             result = run_recipe(recipe, out=folder, init=init, resume=resume, minutes=left, progress=progress)
         init, results[name] = None, result
         if result.ended not in ("steps", "minutes"):
             break
+        # Only now is it known how many steps `epochs` are, and that the parts are those that it was trained on.
+        if result.step in before and (folder / FINISHED).is_file() and not finished(folder, recipe):
+            raise UsageError(
+                f"stage {name} has nothing left to train: its recipe changed after it had finished, at step "
+                f"{result.step}; give it more steps, remove {folder} to train it anew, or only {FINISHED} "
+                "in it to keep it"
+            )
         finish(folder, recipe)
     return results
 

@@ -227,14 +227,16 @@ class _Run:
         if self.validation is None:
             return False
         begun = time.monotonic()
-        losses: dict[float | None, float] = {}
+        found: dict[float | None, dict[str, float]] = {}
         for length in self.config.ema or (None,):
             with self.average.applied(length), uncompiled():
-                losses[length] = self.validation_loss(self.validation)
+                found[length] = self.judged(self.validation)
         self.stopping.reserve = time.monotonic() - begun
+        losses = {length: values["loss"] for length, values in found.items()}
         length, loss = min(losses.items(), key=lambda item: math.inf if math.isnan(item[1]) else item[1])
-        named = {f"validation/loss_ema_{length}": value for length, value in losses.items() if length is not None}
-        self.journal.scalars(self.step, {"validation/loss": loss} | named)
+        named = {f"validation/{name}": value for name, value in found[length].items()}
+        named |= {f"validation/loss_ema_{length}": value for length, value in losses.items() if length is not None}
+        self.journal.scalars(self.step, named)
         lowest = self.best is None or loss < self.best.loss
         contested = self.engine.rival is not None and self.engine.rival.plays
         if not math.isfinite(loss) or not (lowest or contested):
@@ -260,20 +262,26 @@ class _Run:
             checkpoints.save_best(self.folder, self.step, self.engine.tensors(), numbers, model=model)
 
     @torch.no_grad()
-    def validation_loss(self, validation: Dataset) -> float:
-        """Returns the mean loss over the validation examples, with the same noise every time."""
+    def judged(self, validation: Dataset) -> dict[str, float]:
+        """Returns the means over the validation examples of what the objective returns, with the same noise every
+        time."""
         engine = self.engine
         self.objective.eval()
-        total = torch.zeros(2, device=engine.device)
+        names: list[str] = []
+        total = torch.zeros((), device=engine.device)
         for index, batch in enumerate(validation.once(self.config.batch_size)):
-            if index % engine.world == engine.rank:
-                loss = engine.loss(batch, seeded("validation", self.config.seed, index)).float()
-                total += torch.stack([loss, torch.ones_like(loss)]) * len(batch.prompts)
+            own = index % engine.world == engine.rank
+            # All processes take the first batch, so that those without one of their own know the names too.
+            if own or index == 0:
+                values = engine.values(batch, seeded("validation", self.config.seed, index))
+                names = list(values)
+                row = torch.stack([value.float() for value in values.values()] + [torch.ones_like(values["loss"])])
+                total = total + row * (len(batch.prompts) if own else 0)
         self.objective.train()
-        loss_sum, examples = (engine.accelerator.reduce(total, "sum") if engine.world > 1 else total).tolist()
-        if not examples:
+        if not names:
             raise UsageError("the validation data holds no example; give it some, or leave it out")
-        return float(loss_sum / examples)
+        *sums, examples = (engine.accelerator.reduce(total, "sum") if engine.world > 1 else total).tolist()
+        return {name: value / examples for name, value in zip(names, sums, strict=True)}
 
     @property
     def length(self) -> float | None:
