@@ -12,6 +12,10 @@ class UsageError(HissError):
     """hiss was asked for something that it cannot mean (exit status 2 on the command line)."""
 
 
+class MissingPackageError(HissError):
+    """A package that only some of hiss needs is not installed; the sentence says how to install it."""
+
+
 def unknown(what: str, came: object, valid: Iterable[str]) -> UsageError:
     """Returns the error for a name that is not among the valid ones; suggests the nearest."""
     names = sorted(valid)

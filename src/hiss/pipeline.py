@@ -200,7 +200,7 @@ class Pipeline:
             steps: sampler steps; like `sampler` and `guidance` the model's own choice where left out.
             sampler: a name out of `hiss.diffusion.sampling.SAMPLERS`.
             guidance: how strictly to follow the prompt; 1 is as trained.
-            negative: what to stay away from.
+            negative: what to stay away from; only with guidance above 1.
             temperature: multiplies the standard deviation of all noise: below 1 is more typical, above 1 more unusual.
             seed: fixes the result; drawn afresh where left out. With one for each prompt, each prompt gets the `count`
                 sounds that it would get alone.
@@ -254,7 +254,7 @@ class Pipeline:
             keys = [(one, item) for one in seed for item in range(count or 1)]
         else:
             raise UsageError(f"seed must be one number, or one for each of the {len(asked)} prompts, not {len(seed)}")
-        against = None if negative is None else self.prompt(negative)
+        against = self.unwanted(negative, guidance)
         turns = config.sampling.candidates if candidates is None else candidates
         if turns > 1 and self._critic is None:
             raise UsageError("only a model with a CLAP can choose among candidates; leave them out")
@@ -371,6 +371,19 @@ class Pipeline:
             UsageError: the model has no such label, or takes no prompt at all.
         """
         return prompting.understood(asked, self._conditioners)
+
+    def unwanted(self, negative: Ask | None, guidance: float | None = None) -> Prompt | None:
+        """Returns the prompt to stay away from that is meant, if any; `guidance` is the model's own where left out.
+
+        Raises:
+            UsageError: as `prompt`, or the guidance is 1, which leads away from nothing.
+        """
+        if negative is None:
+            return None
+        own, meant = self.model.config.sampling, self.prompt(negative)
+        if own.against == "prompt" and (own.guidance if guidance is None else guidance) == 1:
+            raise UsageError("a negative prompt does nothing at guidance 1; give guidance above 1, such as 2")
+        return meant
 
 
 def _shelf() -> Path:

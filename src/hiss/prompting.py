@@ -26,7 +26,7 @@ def understood(asked: Ask | None, conditioners: Sequence[Conditioner]) -> Prompt
     A mapping may hold both, the text under "text". Warns of words that are not known.
 
     Raises:
-        UsageError: there is no such label, or no prompt at all is taken.
+        UsageError: there is no such label, one is named twice, or no prompt at all is taken.
     """
     labels, reads = classes(conditioners), any(conditioner.reads for conditioner in conditioners)
     if asked is None or isinstance(asked, Prompt):
@@ -63,7 +63,11 @@ def _chosen(given: dict[str, str], labels: Classes, *, reads: bool) -> Prompt:
 
 
 def _named(words: Sequence[str], labels: Classes) -> dict[str, str]:
-    """Returns the classes by field that words name one after the other; a class may have several words."""
+    """Returns the classes by field that words name one after the other; a class may have several words.
+
+    Raises:
+        UsageError: there is no such class, or one field is named twice.
+    """
     fields = {name: field for field, names in reversed(labels.items()) for name in names}
     named: dict[str, str] = {}
     while words:
@@ -71,5 +75,7 @@ def _named(words: Sequence[str], labels: Classes) -> dict[str, str]:
         if longest is None:
             raise unknown("label", words[0], fields)
         name, words = " ".join(words[:longest]), words[longest:]
-        named[fields[name]] = name
+        if (field := fields[name]) in named:
+            raise UsageError(f"{named[field]!r} and {name!r} both name the {field}; leave one of them out")
+        named[field] = name
     return named

@@ -107,8 +107,13 @@ def read_model(folder: Path) -> tuple[AudioDiffusionModel, str]:
     """
     model = read_part(folder, "diffusion")
     assert isinstance(model, AudioDiffusionModel)
+    return model, card_of(folder)
+
+
+def card_of(folder: Path) -> str:
+    """Returns the card of the model in a folder, in Markdown; empty where it has none."""
     card = folder / "README.md"
-    return model, card.read_text(encoding="utf-8") if card.is_file() else ""
+    return card.read_text(encoding="utf-8") if card.is_file() else ""
 
 
 def read_part(folder: Path, kind: str) -> nn.Module:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from sines import RATE, decibels, pitch, sine
+from sines import RATE, decibels, pitch, sine, streamed_flac
 
 from hiss.audio import FORMATS, RATES, Audio, replacing
 from hiss.errors import HissError, UsageError
@@ -64,6 +64,16 @@ def test_a_part_of_a_file_is_that_part_of_the_whole(format: str, start: float, t
     part = Audio.load(tmp_path / f"a.{format}", start=start, seconds=0.5)
     first = round(start * RATE)
     torch.testing.assert_close(part.samples, whole.samples[:, first : first + 8000], atol=2e-4, rtol=0)
+
+
+def test_a_flac_file_that_was_streamed_and_does_not_say_its_length_is_read_like_any_other(tmp_path: Path) -> None:
+    sine(seconds=5).save(tmp_path / "a.flac")
+    (tmp_path / "b.flac").write_bytes(streamed_flac(sine(seconds=5)))
+    for start, seconds in ((0.0, None), (3.3, None), (3.3, 0.5), (4.9, 9.0)):
+        asked, streamed = (Audio.load(tmp_path / name, start=start, seconds=seconds) for name in ("a.flac", "b.flac"))
+        assert torch.equal(streamed.samples, asked.samples)
+    with pytest.raises(HissError, match=r"lasts 5\.000 s: nothing at 6"):
+        Audio.load(tmp_path / "b.flac", start=6)
 
 
 def test_open_files_load_like_paths() -> None:

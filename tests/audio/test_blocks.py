@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from sines import RATE, sine
+from sines import RATE, sine, streamed_flac
 
 from hiss.audio import FORMATS, Audio, BlockWriter, Form, files, read_blocks
 from hiss.errors import HissError, UsageError
@@ -60,6 +60,7 @@ def test_the_form_says_what_is_there(tmp_path: Path) -> None:
     [
         ("PCM_24", "wav", "PCM_24"),
         ("PCM_24", "flac", "PCM_24"),
+        ("PCM_24", "WAV", "PCM_24"),
         ("FLOAT", "wav", "FLOAT"),
         ("FLOAT", "flac", None),
         ("ULAW", "wav", "ULAW"),
@@ -70,6 +71,11 @@ def test_the_form_says_what_is_there(tmp_path: Path) -> None:
 )
 def test_a_sample_format_is_kept_where_it_can_be(subtype: str, name: str, kept: str | None) -> None:
     assert Form(8000, 1, 100, subtype).kept_in(name) == kept
+
+
+def test_samples_are_counted_where_a_file_cannot_know_how_many_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "a.flac").write_bytes(streamed_flac(sine()))
+    assert Form.of(tmp_path / "a.flac") == Form(RATE, 1, RATE, "PCM_16")
 
 
 def test_an_mp3_file_called_wav_is_read_as_what_it_is(tmp_path: Path) -> None:

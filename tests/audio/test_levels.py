@@ -26,6 +26,12 @@ def test_loudness_of_a_sine_follows_the_standard_at_any_length(seconds: float) -
     assert decibels(tone.peak) == pytest.approx(-23 + 3.01, abs=0.25 if seconds < 0.1 else 0.05)
 
 
+@pytest.mark.parametrize("seconds", [0.07, 0.14, 0.28, 0.34])
+def test_a_short_clip_is_one_block_also_where_its_seconds_are_rounded_up(seconds: float) -> None:
+    tone = sine(997, seconds, rate=44100, amplitude=0.001).normalize("lufs", -23.0)
+    assert decibels(tone.peak) == pytest.approx(-23 + 3.01, abs=0.25)
+
+
 @pytest.mark.parametrize("rate", [4000, 8000, 44100])
 def test_loudness_does_not_depend_on_the_rate(rate: int) -> None:
     assert decibels(sine(997, rate=rate).normalize("lufs", -23.0).rms) == pytest.approx(-23, abs=0.2)

@@ -1,9 +1,12 @@
 """The vocabulary: learned from captions, given by its merges, equal to GPT-2's, and aware of what it has not seen."""
 
+import sys
+
 import pytest
 
+from hiss.clap.towers import transformers_package
 from hiss.clap.vocabulary import Tokenizer, Vocabulary, learn, words
-from hiss.errors import HissError, UsageError
+from hiss.errors import HissError, MissingPackageError, UsageError
 
 CAPTIONS = ["a flute holds a low C", "A guitar plays a low C sharp", "a hi-hat, closed"] * 3
 
@@ -68,3 +71,12 @@ def test_a_vocabulary_without_captions_or_without_room_is_refused() -> None:
 def test_damaged_merges_are_refused() -> None:
     with pytest.raises(HissError, match="merges of the vocabulary are damaged"):
         Tokenizer(Vocabulary(merges=("Ġ xy",)))
+
+
+def test_what_is_not_installed_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("tokenizers", "transformers"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=r"text needs tokenizers .*pip install 'hiss\[text\]'"):
+        Tokenizer(Vocabulary())
+    with pytest.raises(MissingPackageError, match=r"CLAP needs transformers .*pip install 'hiss\[text\]'"):
+        transformers_package()

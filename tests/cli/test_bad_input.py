@@ -186,10 +186,16 @@ def changed(change: Callable[[dict[str, object]], object]) -> Callable[[Path], N
     return harm
 
 
-def misspelt(config: dict[str, object]) -> None:
+def rename_seconds(config: dict[str, object]) -> None:
     model = config["model"]
     assert isinstance(model, dict)
     model["secons"] = model.pop("seconds")
+
+
+newer = changed(lambda config: config.update(format=99, hiss="9.0"))
+without_format = changed(lambda config: config.pop("format"))
+misspelt = changed(rename_seconds)
+READ_WITH_THE_CARD = (newer, without_format, misspelt)
 
 
 @pytest.mark.parametrize(
@@ -200,9 +206,9 @@ def misspelt(config: dict[str, object]) -> None:
         (cut, "model.safetensors is damaged"),
         (foreign, "does not fit its config.json"),
         (without_weights, "lacks model.safetensors"),
-        (changed(lambda config: config.update(format=99, hiss="9.0")), "has format 99 (hiss 9.0), this hiss reads up"),
-        (changed(lambda config: config.pop("format")), "was not written by hiss"),
-        (changed(misspelt), "unknown key in model 'secons' (did you mean 'seconds'?)"),
+        (newer, "has format 99 (hiss 9.0), this hiss reads up"),
+        (without_format, "was not written by hiss"),
+        (misspelt, "unknown key in model 'secons' (did you mean 'seconds'?)"),
     ],
     ids=["empty", "text", "cut", "foreign", "no-weights", "newer", "no-format", "misspelt"],
 )
@@ -211,7 +217,8 @@ def test_a_model_that_is_damaged_foreign_or_newer_is_refused(
 ) -> None:
     harm(model)
     refused(hiss("generate", "7", "--model", model), 1, says=says)
-    refused(hiss("models", model), 1, says=says)
+    if harm in READ_WITH_THE_CARD:
+        refused(hiss("models", model), 1, says=says)
     assert names(Path()) == []
 
 

@@ -10,7 +10,8 @@ from command_line import RECIPE, hiss, names, refused, tiny_model
 from denoisers import tiny_denoiser
 
 from hiss.cli.demo import TOUR, Stop
-from hiss.pipeline import bundled
+from hiss.errors import MissingPackageError
+from hiss.pipeline import Pipeline, bundled, load
 from hiss.training.recipe import recipes, run_recipe
 from hiss.training.trainer import Result
 
@@ -64,6 +65,21 @@ def test_a_task_whose_model_is_missing_is_left_out_without_a_word(small: Path) -
     assert {"classical-7.wav", "digits-7.wav"} <= set(names(Path("demo")))
     assert not re.search("denoise|Noise out|sounds|from words", result.output)
     assert "hiss generate --model classical" in result.stderr
+
+
+@pytest.mark.usefixtures("small")
+def test_a_model_whose_package_is_missing_is_left_out_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(name: str | Path) -> Pipeline:
+        if name == "digits":
+            raise MissingPackageError("text needs tokenizers")
+        return load(name)
+
+    monkeypatch.setattr("hiss.pipeline.load", lacking)
+    result = hiss("demo")
+    assert result.exit_code == 0, result.output
+    assert "the model digits is left out: text needs tokenizers" in result.stderr
+    assert "--model digits" not in result.stderr
+    assert names(Path("demo")) == [*SOUNDS[:2], "index.html", "tones-model", *SOUNDS[4:]]
 
 
 @pytest.mark.usefixtures("small")

@@ -83,6 +83,13 @@ def test_the_format_can_be_chosen(model: Path) -> None:
     assert soundfile.info("out/a.flac").format == "FLAC"
 
 
+def test_an_ending_may_have_capitals(model: Path) -> None:
+    noise().save("REC001.WAV", subtype="PCM_24")
+    result = hiss("denoise", "REC001.WAV", "-m", model)
+    assert result.exit_code == 0, result.output
+    assert soundfile.info("out/REC001.WAV").subtype == "PCM_24"
+
+
 def test_a_line_repeated_goes_on_where_it_stopped(model: Path) -> None:
     for name in ("a", "deep/b", "deep/c"):
         write_noise(Path(f"in/{name}.wav"))
@@ -267,7 +274,16 @@ def test_among_good_files_bad_ones_are_listed_and_the_rest_is_done(model: Path) 
         (("a.wav", "--jobs", 2, "--device", "cuda"), "--jobs is for the CPU"),
         (("a.wav", "--device", "abacus"), "the device 'abacus' cannot be used"),
         (("a.wav", "--rate", 8000), "--rate is for raw streams"),
+        (("a.wav", "--channels", 1), "--channels is for raw streams"),
+        (("a.wav", "--encoding", "s16"), "--encoding is for raw streams"),
         (("a.wav", "--stream"), "--stream reads from stdin, not from a.wav"),
+        (("--stream", "-o", "out"), "--output is for files"),
+        (("--stream", "--format", "wav"), "--format is for files"),
+        (("--stream", "--json"), "--json is for files"),
+        (("--stream", "-j", 1), "--jobs is for files"),
+        (("--stream", "--overwrite"), "--overwrite is for files"),
+        (("--stream", "--channels", 1), "--channels is for raw streams; a WAV stream says it"),
+        (("--stream", "--encoding", "s16"), "--encoding is for raw streams; a WAV stream says it"),
         (("a.wav", "-o", "b.opus"), "opus cannot hold 44100 Hz"),
     ],
 )
@@ -339,6 +355,13 @@ def test_raw_samples_are_denoised_as_described(model: Path, pipeline: Pipeline, 
     assert result.stderr == ""
     wanted = pipeline.denoise(Audio(pcm.decode(content), 16_000)).samples
     torch.testing.assert_close(pcm.decode(result.stdout_bytes), wanted, atol=2**-14, rtol=0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 12, 13])
+def test_a_raw_stream_may_be_as_short_as_a_sample(model: Path, size: int) -> None:
+    result = piped(model, "--rate", RATE, content=bytes(size))
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout_bytes == bytes(size - size % 2)
 
 
 def test_a_stream_says_what_it_left_out(model: Path) -> None:

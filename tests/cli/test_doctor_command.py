@@ -9,6 +9,7 @@ from denoisers import tiny_denoiser
 
 from hiss.audio import FORMATS
 from hiss.cli.extras import EXTRAS
+from hiss.errors import MissingPackageError
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +71,14 @@ def test_an_extra_that_is_not_installed_is_no_fault(monkeypatch: pytest.MonkeyPa
     assert {check["name"]: check["found"] for check in json.loads(result.stdout)}["extra metrics"] == (
         "not installed: pesq"
     )
+
+
+def test_neither_is_a_model_that_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(name: str) -> None:
+        raise MissingPackageError(f"{name} lacks hiss[text]")
+
+    monkeypatch.setattr("hiss.pipeline.load", lacking)
+    result = hiss("doctor", "--json")
+    assert result.exit_code == 0, result.output
+    assert {"name": "model digits", "found": "digits lacks hiss[text]", "ok": True} in json.loads(result.stdout)
+    assert "digits lacks hiss[text]" in hiss("doctor").stdout

@@ -1,6 +1,8 @@
 """hiss generate: which files it writes, that options reach the model, and what it refuses."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 from command_line import hiss, names, refused, tiny_model, tiny_reader, tone
 
 from hiss.audio import Audio
+from hiss.cli.outputs import sound_files
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,11 @@ def test_files_in_a_folder_are_named_after_the_prompt_and_counted(model: Path) -
     assert result.stdout.split() == ["out/7-0.wav", "out/7-1.wav", "out/7-2.wav"]
     assert result.stderr == ""
     assert Audio.load("out/7-0.wav").samples.shape == (1, 800)
+
+
+def test_very_many_sounds_have_names_at_once() -> None:
+    files = sound_files(Path("out"), stems=["7", "8"] * 50_000, file_format=None)
+    assert files[-2:] == [Path("out/7-49999.wav"), Path("out/8-49999.wav")]
 
 
 def test_without_a_prompt_files_are_named_after_the_model(model: Path) -> None:
@@ -72,6 +80,19 @@ def test_every_format_can_be_written(model: Path, ending: str) -> None:
     assert hiss("generate", "-m", model, "--format", ending, "-o", "x").exit_code == 0
     assert names(Path("x")) == [f"tiny-0.{ending}"]
     assert Audio.load(f"x/tiny-0.{ending}").sample_rate == 8000 if ending != "opus" else True
+
+
+def test_a_name_is_printed_as_it_is_also_if_a_part_of_it_is_called_like_an_emoji(model: Path) -> None:
+    words = ("generate", "-m", model, "-o", "a:on:b.wav")
+    assert hiss(*words).stdout == "a:on:b.wav\n"
+    assert json.loads(hiss(*words, "--json").stdout)[0]["file"] == "a:on:b.wav"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name")
+def test_a_name_that_is_no_unicode_is_printed_as_its_bytes(model: Path) -> None:
+    result = hiss("generate", "-m", model, "-o", os.fsdecode(b"\xff.wav"))
+    assert result.exit_code == 0, result.output
+    assert result.stdout_bytes == b"\xff.wav\n"
 
 
 def test_the_same_seed_gives_the_same_files_and_batch_size_changes_nothing(model: Path) -> None:
@@ -146,6 +167,8 @@ def test_recordings_can_be_edited(model: Path, recording: Path, words: tuple[obj
         (("--length", "long"), "'--length'"),
         (("--count", 0), "--count must be at least 1, not 0"),
         (("--count", -3), "--count must be at least 1, not -3"),
+        (("--count", 200_000), "count must be from 1 to 100000, not 200000"),
+        (("--count", 101, "--plot"), "--plot draws up to 100 sounds, not 101"),
         (("--steps", 0), "steps must be from 1 to 10000, not 0"),
         (("--steps", 10**9), "steps must be from 1 to 10000"),
         (("--steps", 2.5), "'--steps'"),
@@ -163,6 +186,7 @@ def test_recordings_can_be_edited(model: Path, recording: Path, words: tuple[obj
         (("-o", "x.txt"), "unknown audio format 'txt'"),
         (("-o", "x.wav", "--count", 2), "x.wav is one file for 2 sounds"),
         (("--negative", "9"), "unknown label '9'"),
+        (("--negative", "8"), "give guidance above 1"),
         (("--batch-size", 0), "--batch-size"),
         (("--threads", 0), "--threads"),
         (("--strength", 0, "--init", "tone.wav"), "strength must be above 0"),

@@ -44,6 +44,12 @@ def test_models_prints_the_card_of_a_folder(tmp_path: Path) -> None:
     assert told["card"] == CARD
 
 
+def test_a_card_is_read_without_building_the_model(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "tiny")
+    (folder / "model.safetensors").unlink()
+    assert "Makes noise of 0.1 s" in hiss("models", folder).stdout
+
+
 @pytest.mark.parametrize(
     ("card", "expected"),
     [

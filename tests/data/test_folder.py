@@ -368,3 +368,13 @@ def test_facts_are_exact_for_a_recording_that_comes_in_blocks() -> None:
     assert (facts.frames, facts.channels, facts.sample_rate, facts.seconds) == (4096, 2, 8000, 0.512)
     assert facts.rms == pytest.approx((0.125) ** 0.5, abs=1e-6)
     assert (facts.peak, facts.silence) == (0.5, 0.5)
+
+
+def test_a_flac_file_that_does_not_say_its_length_is_read(tmp_path: Path) -> None:
+    audio = Audio(torch.rand(1, 3000) - 0.5, 8000)
+    content = bytearray(audio.encode("flac"))
+    content[21] &= 0xF0  # the last 36 of the bits 108 to 143 of STREAMINFO are the number of samples
+    (tmp_path / "streamed.flac").write_bytes(content[:22] + bytes(4) + content[26:])
+    data = AudioFolder(path=str(tmp_path), crop="start").open(sample_rate=8000, channels=1, samples=2000)
+    assert data.report.seconds == pytest.approx(3000 / 8000)
+    torch.testing.assert_close(next(data.batches(1, seed=0)).audio[0], audio.samples[:, :2000], atol=1e-4, rtol=0)

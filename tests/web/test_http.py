@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from hiss.audio import Audio
 from hiss.cli import app
+from hiss.errors import UsageError
 from hiss.pipeline import Pipeline, load
 from hiss.web.limits import Limits
 from hiss.web.shelf import Shelf
@@ -189,6 +190,7 @@ def test_the_transcript_of_work_on_a_recording_runs(
         ("POST", "/v1/generate", b"{", 422, "JSON"),
         ("POST", "/v1/generate", {"promt": "low"}, 422, "promt"),
         ("POST", "/v1/generate", {"prompt": "middle"}, 422, "unknown label 'middle'"),
+        ("POST", "/v1/generate", {"negative": "low"}, 422, "give guidance above 1"),
         ("POST", "/v1/generate", {"steps": 100_000}, 422, "steps"),
         ("POST", "/v1/generate", {"length": 1e9}, 422, "length"),
         ("POST", "/v1/generate", {"count": 17}, 422, "count"),
@@ -247,3 +249,25 @@ def test_a_model_that_cannot_be_loaded_is_left_out_unless_it_was_named(
     assert "broken is left out" in caplog.text
     with pytest.raises(Exception, match="broken"):
         Shelf([str(broken)])
+
+
+def test_folders_of_one_name_are_all_offered_and_hide_no_bundled_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hiss.web.shelf.load", lambda source, device: source)
+    monkeypatch.setattr("hiss.web.shelf.bundled", lambda: ["digits", "tones"])
+    asked = ["a/model", "b/model", "a/model/", "c/digits", "digits", "d/tones"]
+    offered = {"model": "a/model", "b-model": "b/model", "c-digits": "c/digits", "digits": "digits", "tones": "d/tones"}
+    assert {name: model.source for name, model in Shelf(asked).models.items()} == offered
+    assert list(Shelf(asked).models) == list(offered)
+    with pytest.raises(UsageError, match=r"b/model and x/b/model would both be offered as b-model"):
+        Shelf(["a/model", "b/model", "x/b/model"])
+
+
+def test_a_recording_beyond_full_scale_is_turned_down_only_where_it_has_to_be(client: Client) -> None:
+    loud = Audio(40 * denoisers.noise().samples, denoisers.RATE)
+    content = loud.encode("wav", subtype="FLOAT")
+    kept, fitted = (client.post(f"/v1/denoise?keep_db=0&format={one}", content).body for one in ("wav", "flac"))
+    assert torch.allclose(Audio.load(io.BytesIO(kept)).samples, loud.samples, rtol=1e-5)
+    assert Audio.load(io.BytesIO(fitted)).peak == pytest.approx(1, abs=1e-3)

@@ -27,7 +27,7 @@ class Form:
     """Hz."""
     channels: int
     samples: int
-    """As many as the file claims to have; one that was cut off may hold fewer."""
+    """As many as the file claims to have, or as are found where it cannot know; one that was cut off may hold fewer."""
     subtype: str
     """libsndfile's name of the sample format, such as "PCM_24"."""
 
@@ -39,7 +39,7 @@ class Form:
             HissError: there is no such file, it is no audio, or it holds no samples.
         """
         with opened(path) as file:
-            form = cls(file.samplerate, file.channels, file.frames, file.subtype)
+            form = cls(file.samplerate, file.channels, files.frames(file), file.subtype)
         files.check_there(path, form.samples)
         return form
 
@@ -56,6 +56,7 @@ class Form:
         Raises:
             UsageError: there is no such format.
         """
+        name = name.lower()
         files.sample_format(name, None)
         known = soundfile.check_format(FORMATS[name][0], self.subtype)
         return self.subtype if known and self.subtype in _KEPT else None
@@ -69,8 +70,7 @@ def read_blocks(path: Path, *, samples: int) -> Iterator[Tensor]:
     """
     found = 0
     with opened(path) as file:
-        file.seekable = lambda: False  # or soundfile seeks after each read, and MP3 goes on with wrong samples
-        while len(block := file.read(samples, dtype="float32", always_2d=True)):
+        for block in files.decoded(file, samples):
             files.check_finite(path, block)
             found += len(block)
             yield torch.from_numpy(block.T)

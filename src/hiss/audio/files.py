@@ -45,11 +45,13 @@ RATES: dict[str, Sequence[int]] = {
 Place = str | Path | BinaryIO
 """A path, or an open binary file."""
 
-_FLOATING = ("FLOAT", "DOUBLE")
+FLOATING = ("FLOAT", "DOUBLE")
 """Sample formats that hold more than full scale."""
+
 _BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 """Of a sample, where it is more than one."""
 _LARGEST_WAV = (1 << 32) - (1 << 20)  # bytes; its header counts them in 32 bits
+_UNKNOWN = 1 << 40  # frames that no file has; of FLAC that was written as a stream libsndfile claims 2^63 - 1
 _BLOCK = 1 << 16  # frames; libsndfile's Vorbis encoder keeps each write on the stack
 _MP3_LEAD = 2  # seconds; MP3 frames borrow bits from those before, and a seek alone lands among wrong samples
 
@@ -107,7 +109,7 @@ def fitting_gain(peak: float, subtype: str, *, path: Path | None = None) -> floa
 
     Warns where it is not 1, and names the `path`.
     """
-    if subtype in _FLOATING or peak <= 1:
+    if subtype in FLOATING or peak <= 1:
         return 1.0
     decibels = 20 * log10(peak)
     where = "" if path is None else f" of {path}"
@@ -147,17 +149,36 @@ def read(path: Place, *, start: float = 0.0, seconds: float | None = None) -> tu
         HissError: it cannot be read, or there are no samples, or some that are NaN or infinite.
     """
     with opened(path) as file:
-        first = round(start * file.samplerate)
-        if start < 0 or first >= max(file.frames, 1):
-            raise HissError(f"{called(path)} lasts {file.frames / file.samplerate:.3f} s: nothing at {start} s")
-        rate = int(file.samplerate)
+        rate, length = int(file.samplerate), frames(file)
+        first = round(start * rate)
+        if start < 0 or first >= max(length, 1):
+            raise HissError(f"{called(path)} lasts {length / rate:.3f} s: nothing at {start} s")
         lead = min(first, _MP3_LEAD * rate) if file.format == "MP3" else 0
         file.seek(first - lead)
-        count = -1 if seconds is None else lead + round(seconds * rate)
-        samples: NDArray[np.float32] = file.read(count, dtype="float32", always_2d=True)[lead:]
+        count = length - first if seconds is None else min(length - first, round(seconds * rate))
+        samples: NDArray[np.float32] = file.read(lead + count, dtype="float32", always_2d=True)[lead:]
     check_there(path, len(samples))
     check_finite(path, samples)
     return samples.T, rate
+
+
+def frames(file: soundfile.SoundFile) -> int:
+    """Returns how many frames an open file claims to have or, where it cannot know, how many there are.
+
+    To count them it is decoded once, and then stands at its beginning again.
+    """
+    if file.frames < _UNKNOWN:
+        return int(file.frames)
+    count = sum(map(len, decoded(file, _BLOCK)))
+    file.seek(0)
+    return count
+
+
+def decoded(file: soundfile.SoundFile, size: int) -> Iterator[NDArray[np.float32]]:
+    """Yields what is left of an open file: float32 blocks [frames, channels], all but the last of `size` frames."""
+    file.seekable = lambda: False  # or soundfile seeks after each read, and MP3 goes on with wrong samples
+    while len(block := file.read(size, dtype="float32", always_2d=True)):
+        yield block
 
 
 def check_finite(path: Place, samples: NDArray[np.float32]) -> None:

@@ -1,6 +1,6 @@
 """How loud samples are, and how much to change that."""
 
-from math import log10
+from math import log10, nextafter
 from typing import Literal
 
 import soxr
@@ -55,7 +55,10 @@ def _loudness(samples: Tensor, sample_rate: int) -> float:
     data = (samples.double() / peak(samples)).T.numpy()
     rate = max(sample_rate, _LUFS_RATE)
     data = soxr.resample(data, sample_rate, rate)
-    meter = pyloudnorm.Meter(rate, block_size=min(_LUFS_BLOCK, len(data) / rate))
+    block = min(_LUFS_BLOCK, len(data) / rate)
+    if block * rate > len(data):  # by rounding: the meter would find the clip shorter than its block
+        block = nextafter(block, 0)
+    meter = pyloudnorm.Meter(rate, block_size=block)
     loudness = float(meter.integrated_loudness(data))
     if loudness == float("-inf"):  # a lone click: its RMS is all there is
         loudness = 20 * log10(rms(samples) / peak(samples))

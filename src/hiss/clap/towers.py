@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hiss.clap.vocabulary import Tokenizer, Vocabulary
-from hiss.errors import HissError, UsageError
+from hiss.errors import MissingPackageError, UsageError
 from hiss.signal.mel import log_mel
 from hiss.spec import Spec
 
@@ -225,10 +225,12 @@ def transformers_package() -> Any:
     """Returns the package transformers.
 
     Raises:
-        HissError: it is missing.
+        MissingPackageError: it is missing.
     """
     try:
         import transformers
     except ImportError as error:
-        raise HissError(f"CLAP needs transformers ({error}); install it with: pip install 'hiss[text]'") from error
+        raise MissingPackageError(
+            f"CLAP needs transformers ({error}); install it with: pip install 'hiss[text]'"
+        ) from error
     return transformers

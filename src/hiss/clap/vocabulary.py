@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from hiss.errors import HissError, UsageError
+from hiss.errors import HissError, MissingPackageError, UsageError
 from hiss.spec import Spec
 
 if TYPE_CHECKING:
@@ -141,5 +141,7 @@ def _package() -> "types.ModuleType":
     try:
         import tokenizers
     except ImportError as error:
-        raise HissError(f"text needs tokenizers ({error}); install it with: pip install 'hiss[text]'") from error
+        raise MissingPackageError(
+            f"text needs tokenizers ({error}); install it with: pip install 'hiss[text]'"
+        ) from error
     return tokenizers

@@ -27,7 +27,7 @@ from hiss.cli import (
     train,
 )
 from hiss.cli.extras import missing
-from hiss.cli.terminal import Terminal
+from hiss.cli.terminal import Terminal, take_any_name
 from hiss.errors import HissError, UsageError
 
 _ANYWHERE = {"--debug", "-q", "--quiet", "-v", "--verbose"}
@@ -46,6 +46,7 @@ class _Command(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
+        take_any_name()
         flags, words = _split(sys.argv[1:] if args is None else args)
         debug = "--debug" in flags or os.environ.get("HISS_DEBUG", "0") not in ("", "0")
         try:

@@ -12,6 +12,7 @@ from hiss.cli.extras import need
 from hiss.cli.outputs import check_writable, slug
 from hiss.cli.terminal import Terminal, terminal
 from hiss.cli.train import STATUS, TrainingBar
+from hiss.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from hiss.audio import Audio
@@ -71,8 +72,13 @@ def demo(
     from hiss.training.recipe import load_recipe, run_recipe
 
     output.mkdir(parents=True, exist_ok=True)
-    there = bundled()
-    sections = [_visited(screen, stop, load(stop.model), output, seed) for stop in TOUR if stop.model in there]
+    sections, there, names = [], [], bundled()
+    for stop in (one for one in TOUR if one.model in names):
+        try:
+            sections.append(_visited(screen, stop, load(stop.model), output, seed))
+            there.append(stop.model)
+        except MissingPackageError as error:
+            screen.say(f"the model {stop.model} is left out: {error}")
     own = output / OWN.model
     with screen.bar("training tones") as bar:
         result = run_recipe(

@@ -13,7 +13,7 @@ from hiss.cli.terminal import Terminal, terminal
 from hiss.errors import HissError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from hiss.denoise_files import Job, Outcome
     from hiss.denoise_folders import Way
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: hiss denoise noisy.wav -o clean.wav"
 
 _TOGETHER = 32  # channels on a GPU: more is hardly faster
+_OF_FILES = {
+    "output": "--output",
+    "file_format": "--format",
+    "as_json": "--json",
+    "jobs": "--jobs",
+    "overwrite": "--overwrite",
+}
+_OF_RAW_STREAMS = {"rate": "--rate", "channels": "--channels", "encoding": "--encoding"}
 
 
 def denoise(
@@ -67,6 +75,10 @@ def denoise(
     if stream:
         if inputs:
             raise UsageError(f"--stream reads from stdin, not from {inputs[0]}; leave one of them out")
+        if option := _given(context, _OF_FILES):
+            raise UsageError(f"{option} is for files; --stream writes the same to stdout, so leave one of them out")
+        if rate is None and (option := _given(context, _OF_RAW_STREAMS)):
+            raise UsageError(f"{option} is for raw streams; a WAV stream says it, so leave it out or add --rate HZ")
         from hiss.audio.pcm import Pcm
         from hiss.cli.streaming import denoise_stdin
         from hiss.denoise_folders import Way
@@ -76,8 +88,8 @@ def denoise(
         return
     if not inputs:
         raise UsageError("nothing to denoise; name files or folders, or --stream for stdin")
-    if rate is not None:
-        raise UsageError("--rate is for raw streams; files say their rate, so leave it out or add --stream")
+    if option := _given(context, _OF_RAW_STREAMS):
+        raise UsageError(f"{option} is for raw streams; files say it themselves, so leave it out or add --stream")
     local, rank, world = (_number(name, least) for name, least in (("LOCAL_RANK", 0), ("RANK", 0), ("WORLD_SIZE", 1)))
     on_gpu = device is not None and device != "cpu"
     if on_gpu and jobs is not None:
@@ -103,6 +115,15 @@ def denoise(
     workers = 1 if on_gpu else min(jobs, len(pending)) if jobs else worthwhile(pending, cores=own)
     outcomes = _denoised(screen, pending, way, workers=workers, together=_TOGETHER if on_gpu else 1)
     _report(screen, outcomes, skipped=[job for job in mine if job not in pending], as_json=as_json)
+
+
+def _given(context: typer.Context, options: "Mapping[str, str]") -> str | None:
+    """Returns the first of some options, by their parameters, that was written on the command line."""
+    for parameter, option in options.items():
+        source = context.get_parameter_source(parameter)
+        if source is not None and source.name == "COMMANDLINE":
+            return option
+    return None
 
 
 def _denoised(screen: Terminal, jobs: "Sequence[Job]", way: "Way", *, workers: int, together: int) -> "list[Outcome]":

@@ -18,7 +18,7 @@ from rich.table import Table
 from hiss.cli.denoise import cores
 from hiss.cli.extras import EXTRAS
 from hiss.cli.terminal import terminal
-from hiss.errors import HissError
+from hiss.errors import HissError, MissingPackageError
 
 EXAMPLE = "Example: hiss doctor --json"
 
@@ -77,9 +77,11 @@ def _checks() -> Iterator[Check]:
 
 
 def _tried(name: str, examine: Callable[[], str]) -> Check:
-    """Returns what `examine` found, or how it failed."""
+    """Returns what `examine` found, or how it failed; an extra that is not installed is no failure."""
     try:
         return Check(name, examine())
+    except MissingPackageError as error:
+        return Check(name, str(error))
     except Exception as error:
         kind = "" if isinstance(error, HissError) else f"{type(error).__name__}: "
         return Check(name, kind + " ".join(str(error).split()), ok=False)

@@ -50,7 +50,8 @@ def generation(
     seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 0,
     train: Annotated[str | None, typer.Option(help="Recordings the model learned from; finds copies.")] = None,
     embedding: Annotated[
-        str | None, typer.Option(help="What listens: digits (usual), logmel, music (usual for --music) or tonal.")
+        str | None,
+        typer.Option(help="What listens: digits (usual), sounds, logmel, music (usual for --music) or tonal."),
     ] = None,
     excerpt: Annotated[
         float | None, typer.Option(help="Seconds listened to at once; 3 for music and tonal, else whole recordings.")

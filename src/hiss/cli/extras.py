@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from hiss.errors import HissError
+from hiss.errors import MissingPackageError
 
 EXTRAS = {
     "accelerate": "train",
@@ -28,11 +28,11 @@ def need(*packages: str) -> None:
     """Makes sure that packages are there before long work begins.
 
     Raises:
-        HissError: one of them is not; the sentence says what to install.
+        MissingPackageError: one of them is not; the sentence says what to install.
     """
     for package in packages:
         if not there(package):
-            raise HissError(missing(package))
+            raise MissingPackageError(missing(package))
 
 
 def there(package: str) -> bool:

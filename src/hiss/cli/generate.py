@@ -37,8 +37,8 @@ def generate(
     count: Annotated[int, typer.Option("--count", "-n", help="How many sounds.")] = 1,
     steps: Annotated[int | None, typer.Option(help="Sampling steps: more is slower and often better.")] = None,
     sampler: Annotated[str | None, typer.Option(help="How to walk from noise to sound.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Weight of the prompt; 1 is none.")] = None,
-    negative: Annotated[str | None, typer.Option(help="A prompt to stay away from.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="How strictly to follow the prompt; 1 is as trained.")] = None,
+    negative: Annotated[str | None, typer.Option(help="A prompt to stay away from; needs guidance above 1.")] = None,
     temperature: Annotated[float, typer.Option(help="Scale of all noise; below 1 is tamer.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same sounds.")] = None,
     sample_rate: Annotated[int | None, typer.Option(help="Hz; the model's own by default.")] = None,
@@ -74,6 +74,25 @@ def generate(
     if count < 1:
         raise UsageError(f"--count must be at least 1, not {count}")
     asked: Sequence[str | None] = [prompt] if prompts is None else _lines(prompts, prompt)
+
+    from hiss.generation import check
+    from hiss.plot import MOST_ROWS, picture
+
+    check(
+        count=count,
+        length=length,
+        sample_rate=sample_rate,
+        steps=steps,
+        temperature=temperature,
+        guidance=guidance,
+        strength=strength,
+        candidates=candidates,
+        batch_size=batch_size,
+    )
+    if plot and len(asked) * count > MOST_ROWS:
+        raise UsageError(
+            f"--plot draws up to {MOST_ROWS} sounds, not {len(asked) * count}; make fewer, or leave it out"
+        )
     owners = [one for one in asked for _ in range(count)]
     stems = [slug(one or Path(model).name) for one in owners]
     files = sound_files(output, stems=stems, file_format=file_format, sample_rate=sample_rate)
@@ -129,8 +148,6 @@ def generate(
         made = zip(files, sounds, owners, strict=True)
         screen.json([_facts(file, sound, owner, seed) for file, sound, owner in made])
     if plot:
-        from hiss.plot import picture
-
         image = files[0].with_suffix(".png") if files == [output] else files[0].with_name(f"{stems[0]}.png")
         picture([(file.name, sound) for file, sound in zip(files, sounds, strict=True)], image)
         screen.say(f"picture: {image}")

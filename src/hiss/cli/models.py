@@ -23,10 +23,13 @@ def models(
     """List the bundled models, or print the card of one."""
     screen = terminal(context)
 
-    from hiss.pipeline import bundled, load
-    from hiss.saved import summary
+    from hiss.pipeline import bundled, folder_of
+    from hiss.saved import card_of, read_config, summary
 
-    cards = {one: load(one).card for one in ([name] if name else bundled())}
+    folders = {one: folder_of(one) for one in ([name] if name else bundled())}
+    for folder in folders.values():
+        read_config(folder)  # says what is wrong with a folder that holds no model
+    cards = {one: card_of(folder) for one, folder in folders.items()}
     if as_json:
         screen.json([{"name": one, "summary": summary(card), "card": card} for one, card in cards.items()])
     elif name:

@@ -2,7 +2,9 @@
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 from hiss.errors import HissError, UsageError, unknown
@@ -40,8 +42,8 @@ def sound_files(
     ending = output.suffix.lower().lstrip(".")
     if output.is_dir() or not ending:
         ending = file_format or "wav"
-        turns = [stems[:place].count(stem) for place, stem in enumerate(stems)]
-        files = [output / f"{stem}-{turn}.{ending}" for stem, turn in zip(stems, turns, strict=True)]
+        turns: defaultdict[str, Iterator[int]] = defaultdict(count)
+        files = [output / f"{stem}-{next(turns[stem])}.{ending}" for stem in stems]
     elif file_format not in (None, ending):
         raise UsageError(f"--format {file_format} contradicts the ending of {output}; drop one of them")
     elif len(stems) > 1:

@@ -2,7 +2,9 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from io import BufferedIOBase
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 import typer
@@ -71,9 +73,8 @@ def _clean(source: BufferedIOBase, target: BinaryIO, screen: Terminal, way: "Way
         _write(target, pcm.encode(clean))
 
     _write(target, head)
-    left, waiting = pcm.size, start
-    while content := source.read1(_MOST if left is None else min(_MOST, left)):
-        left = None if left is None else left - len(content)
+    waiting = b""
+    for content in chain([start], _pieces(source, pcm.size)):
         waiting += content
         whole = len(waiting) - len(waiting) % pcm.frame
         write(stream.push(pcm.decode(waiting[:whole])))
@@ -83,6 +84,14 @@ def _clean(source: BufferedIOBase, target: BinaryIO, screen: Terminal, way: "Way
         screen.say(f"warning: {beyond} samples were beyond full scale and are limited to it")
     if waiting:
         screen.say(f"warning: the stream ended within a sample; its last {len(waiting)} bytes are left out")
+
+
+def _pieces(source: BufferedIOBase, size: int | None) -> Iterator[bytes]:
+    """Yields what comes in, as it comes, up to so many bytes or to the end."""
+    left = size
+    while content := source.read1(_MOST if left is None else min(_MOST, left)):
+        left = None if left is None else left - len(content)
+        yield content
 
 
 def _write(target: BinaryIO, content: bytes) -> None:

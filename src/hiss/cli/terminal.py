@@ -2,16 +2,21 @@
 
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from typing import Any
 
 import typer
 from rich.console import Console, RenderableType
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+_PLAIN: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False, "emoji": False}
+"""Text stays as it is, in tables as well: a file may be called a:on:b.wav, and an extra is hiss[text]."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,12 @@ class Terminal:
 
     quiet: bool = False
     verbose: bool = False
-    results: Console = field(default_factory=lambda: Console(soft_wrap=True, highlight=False))
-    messages: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True, highlight=False))
+    results: Console = field(default_factory=lambda: Console(**_PLAIN))
+    messages: Console = field(default_factory=lambda: Console(stderr=True, **_PLAIN))
 
     def result(self, text: str) -> None:
         """Prints one line of what was asked for, as it stands."""
-        self.results.print(text, markup=False)
+        self.results.print(text)
 
     def show(self, what: RenderableType) -> None:
         """Prints a table, a panel or Markdown that was asked for."""
@@ -45,16 +50,16 @@ class Terminal:
 
     def json(self, data: Any) -> None:
         """Prints `data` as JSON, for other programs."""
-        self.results.print(json.dumps(data, indent=2), markup=False)
+        self.results.print(json.dumps(data, indent=2))
 
     def say(self, text: str) -> None:
         """Prints a remark on stderr, unless --quiet."""
         if not self.quiet:
-            self.messages.print(text, markup=False)
+            self.messages.print(text)
 
     def complain(self, text: str) -> None:
         """Prints on stderr what went wrong, also with --quiet."""
-        self.messages.print(text, markup=False)
+        self.messages.print(text)
 
     @contextmanager
     def bar(self, title: str, total: float | None = None) -> Iterator[Bar]:
@@ -81,6 +86,13 @@ class Terminal:
         logger.handlers = [handler]
         logger.setLevel(level)
         logger.propagate = False
+
+
+def take_any_name() -> None:
+    """Lets names of files that are no Unicode be printed as the bytes that they are, where that would fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="surrogateescape")
 
 
 def terminal(context: typer.Context) -> Terminal:

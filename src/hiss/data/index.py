@@ -3,17 +3,17 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiss.audio import opened, replacing
+from hiss.audio.files import decoded
 from hiss.errors import HissError
 
 _BLOCK = 1 << 20  # frames read at a time
@@ -65,14 +65,9 @@ def look(path: Path) -> Facts:
     """Returns the facts of a file; never fails."""
     try:
         with opened(path) as file:
-            return measure(_blocks(file), file.samplerate)
+            return measure(decoded(file, _BLOCK), file.samplerate)
     except HissError as error:
         return Facts(problem=str(error))
-
-
-def _blocks(file: Any) -> Iterator[NDArray[np.float32]]:
-    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-        yield block
 
 
 def look_at_all(folder: Path, paths: Sequence[Path]) -> list[Facts]:

@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 from starlette.datastructures import UploadFile
 
 from hiss.audio import Audio, Form
+from hiss.audio.files import FLOATING
 from hiss.web.asks import MEDIA, Denoise, Edit, Format, Generate
 from hiss.web.decoding import Decoders, Upload
 from hiss.web.guard import Guard
@@ -298,7 +299,7 @@ async def _sound_response(job: Job, sounds: list[Audio], file_format: Format) ->
 
 def _encoded(sound: Audio, file_format: Format, form: Form | None) -> bytes:
     subtype = None if form is None else form.kept_in(file_format)
-    fitting = sound.normalize("peak", 0.0) if sound.peak > 1 else sound
+    fitting = sound.normalize("peak", 0.0) if sound.peak > 1 and subtype not in FLOATING else sound
     return fitting.encode(file_format, subtype=subtype, resample=True)
 
 

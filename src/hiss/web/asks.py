@@ -32,8 +32,12 @@ class _Make(_Ask):
     prompt: str | None = Field(None, max_length=2000, description="What to make; anything by default.", examples=["7"])
     length: float | None = Field(None, gt=0, le=LONGEST, description="Seconds; the model's own length by default.")
     sampler: str | None = Field(None, max_length=100, description="How to walk from noise to sound.")
-    guidance: float | None = Field(None, ge=-1000, le=1000, description="Weight of the prompt; 1 is none.")
-    negative: str | None = Field(None, max_length=2000, description="A prompt to stay away from.")
+    guidance: float | None = Field(
+        None, ge=-1000, le=1000, description="How strictly to follow the prompt; 1 is as trained."
+    )
+    negative: str | None = Field(
+        None, max_length=2000, description="A prompt to stay away from; needs guidance above 1."
+    )
     temperature: float = Field(1.0, ge=0, le=10, description="Scale of all noise; below 1 is tamer.")
     seed: int | None = Field(
         None, ge=0, lt=1 << 63, description="The same seed gives the same sounds; drawn by default."

@@ -12,7 +12,7 @@ from hiss.conditioners.recording import Recording
 from hiss.conditioners.timing import Timing
 from hiss.denoise_folders import fitting_model
 from hiss.diffusion.sampling import SAMPLERS
-from hiss.errors import HissError, unknown
+from hiss.errors import HissError, UsageError, unknown
 from hiss.pipeline import Pipeline, bundled, load
 from hiss.saved import summary
 
@@ -64,13 +64,15 @@ class Shelf:
     def __init__(self, names: Sequence[str] = (), *, device: str | None = None) -> None:
         """Loads models by name or folder; all that are bundled where none is named.
 
-        A bundled model that cannot be loaded, such as for lack of an extra, is left out with a word in the log.
+        A folder is offered under its name, or where that is taken with the name of the folder around it in front. A
+        bundled model that cannot be loaded, such as for lack of an extra, is left out with a word in the log.
 
         Raises:
             HissError: a model that was named cannot be loaded, or none is left.
+            UsageError: two folders would be offered under one name.
         """
         self.models: dict[str, Model] = {}
-        for source in names or bundled():
+        for name, source in _named(names or bundled()).items():
             try:
                 pipeline = load(source, device=device)
             except (HissError, ImportError) as error:
@@ -78,7 +80,6 @@ class Shelf:
                     raise
                 _log.warning("the model %s is left out: %s", source, error)
                 continue
-            name = Path(source).resolve().name if Path(source).is_dir() and source not in bundled() else source
             self.models[name] = Model(name, source, pipeline)
         if not self.models:
             raise HissError("there is no model to serve; name one with --model")
@@ -96,3 +97,26 @@ class Shelf:
         if name not in able:
             raise unknown(f"model that can {task}", name, able)
         return self.models[name]
+
+
+def _named(sources: Sequence[str]) -> dict[str, str]:
+    """Returns what `load` finds the models by, in order, by the names that they are offered under.
+
+    Raises:
+        UsageError: two of them would be offered under one name.
+    """
+    own = set(sources) & set(bundled())  # names that no folder takes
+    named: dict[str, str] = {}
+    folders: set[Path] = set()
+    for source in sources:
+        folder = Path(source).resolve()
+        if source in own:
+            named[source] = source
+        elif folder not in folders:
+            folders.add(folder)
+            longer = f"{folder.parent.name}-{folder.name}"
+            name = longer if folder.name in own | named.keys() else folder.name
+            if name in own | named.keys():
+                raise UsageError(f"{named.get(name, name)} and {source} would both be offered as {name}; rename one")
+            named[name] = source
+    return named

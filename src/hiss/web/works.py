@@ -198,7 +198,7 @@ def _checked(shelf: Shelf, ask: Generate | Edit) -> Model:
     """Returns the model that was asked for; refuses what it cannot make before any work."""
     model = shelf.of(ask.model, "generate")
     model.pipeline.prompt(ask.prompt)
-    model.pipeline.prompt(ask.negative)
+    model.pipeline.unwanted(ask.negative, ask.guidance)
     sampler(ask.sampler or model.pipeline.model.config.sampling.sampler)
     return model
 
