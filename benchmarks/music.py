@@ -186,7 +186,8 @@ def edges(pipeline: Pipeline, samples: int) -> Tensor:
     """Returns the seconds at which windows begin and end within a piece, not with it."""
     representation, config = pipeline.model.representation, pipeline.model.config
     size = representation.shape(config.window)[-1]
-    starts = editing.window_starts(representation.shape(samples)[-1], size, size // 2, loop=False)
+    overlap = int(config.sampling.overlap * size)
+    starts = editing.window_starts(representation.shape(samples)[-1], size, overlap, loop=False)
     return torch.cat([starts[1:], starts[:-1] + size]) * representation.hop / config.sample_rate
 
 

@@ -22,6 +22,7 @@ from hiss.data.folder import AudioFolder
         ("a C scale", -3, "an A scale"),
         ("two notes, B to D", 13, "two notes, C to E flat"),
         ("A flute plays A", 2, "A flute plays B"),
+        ("A dog barks. A cat meows; it is an A.", 2, "A dog barks. A cat meows; it is a B."),
         ("A flat major on a harp", 1, "A major on a harp"),
         ("A-Ha, B-side, DJ and Cello don't change", 5, "A-Ha, B-side, DJ and Cello don't change"),
         ("", 3, ""),

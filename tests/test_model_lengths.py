@@ -123,6 +123,38 @@ def test_nothing_is_left_of_what_was_in_a_gap(
 
 
 @pytest.mark.parametrize("representation", KINDS)
+def test_what_is_made_anew_begins_with_noise_alone(representation: RepresentationConfig) -> None:
+    model, audio = built(representation), tones(4096)
+    model.denoiser = Denoiser(Oracle(), "edm")
+    pipeline, span, spoiled = Pipeline(model), (0.3, 0.5), audio[0].clone()
+    spoiled[:, round(span[0] * RATE) : round(span[1] * RATE)] = 1.0
+    one, other = (pipeline.generate(inpaint=Audio(x, RATE), span=span, seed=0) for x in (audio[0], spoiled))
+    torch.testing.assert_close(one.samples, other.samples)
+    forgotten = pipeline.generate(init=Audio(spoiled, RATE), strength=1.0, seed=0)
+    torch.testing.assert_close(forgotten.samples, pipeline.generate(length=4096 / RATE, seed=0).samples)
+
+
+@pytest.mark.parametrize("edit", ["continue", "start", "end"])
+def test_what_is_made_anew_in_a_loop_fades_into_what_is_kept_at_both_ends(
+    edit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, silence = built(KINDS[0]), Audio(torch.zeros(1, 4096), RATE)
+    loud = torch.full((1, 1, 4096), 0.2)
+    knows(model, Ring(model.representation, 4096).encode(loud), monkeypatch)
+    made = Pipeline(model).generate(
+        continue_from=Audio(torch.zeros(1, 2048), RATE) if edit == "continue" else None,
+        inpaint=None if edit == "continue" else silence,
+        span={"start": (0.0, 0.3), "end": (0.7, 4096 / RATE)}.get(edit),
+        length=4096 / RATE,
+        loop=True,
+        seed=0,
+    )
+    around = torch.cat([made.samples, made.samples[:, :1]], dim=1)
+    assert made.samples.amax() > 0.15
+    assert around.diff().abs().amax() < 0.02
+
+
+@pytest.mark.parametrize("representation", KINDS)
 def test_a_variation_is_as_long_and_nearer_the_weaker_it_is(representation: RepresentationConfig) -> None:
     model, source = built(representation), Audio(tones(3000)[0], RATE)
     model.denoiser = Denoiser(Oracle(), "edm")

@@ -116,6 +116,14 @@ def test_a_seed_for_each_prompt_gives_each_what_it_would_get_alone(pipeline: Pip
         pipeline.generate([7, 0], count=1, seed=[3])
 
 
+def test_no_prompt_in_a_list_and_two_recordings_to_vary_are_refused(pipeline: Pipeline) -> None:
+    with pytest.raises(UsageError, match="the list of prompts is empty"):
+        pipeline.generate([], count=1)
+    sound = pipeline.generate(seed=1)
+    with pytest.raises(UsageError, match="only one recording can be varied"):
+        pipeline.generate(sound, init=sound)
+
+
 def test_a_seed_fixes_the_sound_and_no_seed_does_not(pipeline: Pipeline) -> None:
     assert same(pipeline.generate(7, seed=1), pipeline.generate(7, seed=1))
     assert not same(pipeline.generate(7, seed=1), pipeline.generate(7, seed=2))

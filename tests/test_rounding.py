@@ -45,7 +45,7 @@ def weights() -> dict[str, torch.Tensor]:
 
 def test_each_row_is_exact_to_half_a_step_of_its_largest_number() -> None:
     before = weights()
-    stored = rounded(before, 8)
+    stored = rounded(before, 8, learned=before)
     assert stored["kernel"].dtype == torch.int8
     assert int(stored["kernel"].abs().amax()) == 127
     assert stored["bias"].dtype == stored["small"].dtype == torch.float16
@@ -57,15 +57,23 @@ def test_each_row_is_exact_to_half_a_step_of_its_largest_number() -> None:
     assert after["on"].dtype == torch.bool
 
 
+def test_what_was_measured_keeps_16_bits() -> None:
+    assert rounded({"scale": torch.rand(2, 1024, 1)}, 8, learned=())["scale"].dtype == torch.float16
+
+
 def test_other_numbers_of_bits_are_those_of_floating_point() -> None:
     before = weights()
-    assert {tensor.dtype for tensor in rounded(before, 16).values()} == {torch.float16, torch.int64, torch.bool}
-    assert all(torch.equal(tensor, before[name]) for name, tensor in rounded(before, 32).items())
+    assert {tensor.dtype for tensor in rounded(before, 16, learned=before).values()} == {
+        torch.float16,
+        torch.int64,
+        torch.bool,
+    }
+    assert all(torch.equal(tensor, before[name]) for name, tensor in rounded(before, 32, learned=before).items())
     assert all(torch.equal(tensor, before[name]) for name, tensor in restored(before).items())
 
 
 def test_a_row_of_zeros_stays_one() -> None:
-    assert not bool(restored(rounded({"kernel": torch.zeros(64, 64)}, 8))["kernel"].any())
+    assert not bool(restored(rounded({"kernel": torch.zeros(64, 64)}, 8, learned={"kernel"}))["kernel"].any())
 
 
 def test_a_model_of_8_bits_is_a_quarter_as_large_and_sounds_alike(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -82,8 +82,11 @@ def edit_asked(
     continue_from: Audio | None,
     inpaint: Audio | None,
     span: tuple[float, float] | None,
+    loop: bool = False,
 ) -> Edit | None:
     """Returns what is made of the one recording that was given, in a result of so many samples; None without one.
+
+    What is made anew fades into what is kept, in a `loop` also where its end meets its start.
 
     Raises:
         UsageError: there are several, or inpainting lacks its span, or the span lies outside.
@@ -110,8 +113,11 @@ def edit_asked(
         if not 0 <= start < end <= source.seconds + 1 / config.sample_rate:
             raise UsageError(f"span must lie within the {source.seconds:.2f} s of the recording, not {start}:{end}")
     position = torch.arange(samples) + 0.5
-    first, behind = round(start * config.sample_rate), round(end * config.sample_rate)
+    first, behind = round(start * config.sample_rate), min(round(end * config.sample_rate), samples)
     outside = torch.maximum(first - position, position - behind)
+    if loop:
+        around = torch.minimum((first - position) % samples, (position - behind) % samples)
+        outside = torch.where(outside > 0, around, outside)
     return Edit(known, keep=(outside / (CROSSFADE * config.sample_rate)).clamp(0, 1))
 
 

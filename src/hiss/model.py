@@ -182,7 +182,11 @@ class AudioDiffusionModel(nn.Module):
         if edit is not None:
             known = divided(representation.encode(edit.audio.to(self.device)).expand(shape), level)
             if edit.keep is not None:
-                denoise = editing.inpaint(denoise, known, representation.kept(edit.keep))
+                kept = representation.kept(edit.keep).to(known)
+                denoise = editing.inpaint(denoise, known, kept)
+                known = known * kept  # the highest noise would not quite hide what is made anew
+            elif edit.strength == 1:
+                known = torch.zeros_like(known)
         x = editing.start_from(known, temperature * float(sigmas[0]), generator=generator)
         x = walk(denoise, x, sigmas, generator=generator, watch=watch)
         audio = torch.cat([representation.decode(part) for part in (x * level).split(self._together(x))])[..., :samples]

@@ -219,8 +219,12 @@ class Pipeline:
             UsageError: an argument is out of range or does not go with this model or with another argument.
         """
         if isinstance(prompt, Audio):
+            if init is not None:
+                raise UsageError("only one recording can be varied: leave out init, or give a prompt that is none")
             prompt, init = None, prompt
         asked = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, str) else [prompt]
+        if not asked:
+            raise UsageError("the list of prompts is empty; leave it out for any sound")
         if count is None and len(asked) > 1:
             raise UsageError("several prompts need count, how many to make of each")
         check(
@@ -244,6 +248,7 @@ class Pipeline:
             continue_from=continue_from,
             inpaint=inpaint,
             span=span,
+            loop=loop,
         )
         meant = [self.prompt(one) for one in asked]
         prompts = [prompt for prompt in meant for _ in range(count or 1)]

@@ -1,6 +1,6 @@
 """Weights that are stored in fewer bits than they are used with."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import torch
@@ -15,11 +15,11 @@ _LEAST = 1024
 """Numbers in a weight of 8 bits; in smaller ones there is nothing to gain."""
 
 
-def rounded(weights: Mapping[str, Tensor], bits: Bits) -> dict[str, Tensor]:
+def rounded(weights: Mapping[str, Tensor], bits: Bits, *, learned: Collection[str]) -> dict[str, Tensor]:
     """Returns weights as they are stored in so many bits a number: float32, float16, or whole numbers from -127 to 127.
 
-    Of 8 bits are matrices and kernels, in units of 1/127 of the largest number of each row (output channel), which is
-    kept beside them. What else is floating point keeps 16.
+    Of 8 bits are matrices and kernels that were `learned`, by their names, in units of 1/127 of the largest number of
+    each row (output channel), which is kept beside them. What else is floating point keeps 16.
 
     Source: Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference", section 2.2.
     """
@@ -27,7 +27,7 @@ def rounded(weights: Mapping[str, Tensor], bits: Bits) -> dict[str, Tensor]:
     for name, weight in weights.items():
         if not weight.is_floating_point():
             found[name] = weight
-        elif bits == 8 and weight.ndim > 1 and weight.numel() >= _LEAST:
+        elif bits == 8 and name in learned and weight.ndim > 1 and weight.numel() >= _LEAST:
             scale = weight.float().flatten(1).abs().amax(dim=1).clamp(min=1e-12) / 127
             found[name] = (weight.float() / _rows(scale, weight)).round().to(torch.int8)
             found[name + _SCALE] = scale

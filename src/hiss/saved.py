@@ -55,8 +55,10 @@ def write_model(model: nn.Module, folder: Path, *, card: str = "", bits: Bits | 
     kind = next(name for name, known in KINDS.items() if isinstance(own, known.config))
     config = {"format": 2 if bits == 8 else 1, "hiss": version("hiss"), "kind": kind, "model": own.to_dict()}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    learned = {name for name, _ in model.named_parameters()}  # scales that were measured are too far apart for 8 bits
+    stored = rounded(weights, bits, learned=learned) if bits else weights
     parts = {
-        "model.safetensors": save(rounded(weights, bits) if bits else weights, metadata={"format": "hiss"}),
+        "model.safetensors": save(stored, metadata={"format": "hiss"}),
         "config.json": (json.dumps(config, indent=2) + "\n").encode(),
     }
     if card:

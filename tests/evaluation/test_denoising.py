@@ -191,6 +191,12 @@ def test_recordings_without_their_other_are_named(tmp_path: Path) -> None:
         find_pairs(clean, tmp_path / "nowhere")
 
 
+def test_two_recordings_of_one_name_are_refused(tmp_path: Path) -> None:
+    clean, noisy = save(tmp_path / "clean", "a.wav", "a.flac"), save(tmp_path / "noisy", "a.wav")
+    with pytest.raises(HissError, match=r"a\.flac and .*a\.wav have one name"):
+        find_pairs(clean, noisy)
+
+
 def test_damaged_facts_beside_a_recording_are_refused(tmp_path: Path) -> None:
     clean, noisy = save(tmp_path / "clean", "a.wav"), save(tmp_path / "noisy", "a.wav")
     for facts, says in (("{", "is no JSON"), ('{"snr_db": "loud"}', "snr_db is no number")):

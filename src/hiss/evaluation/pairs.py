@@ -7,11 +7,8 @@ from json import JSONDecodeError, loads
 from pathlib import Path
 from typing import Any
 
-from hiss.audio import Audio
+from hiss.audio import ENDINGS, Audio, is_audio
 from hiss.errors import HissError
-
-ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-"""Of the recordings that `find_pairs` looks for."""
 
 _SNR = re.compile(r"snr[_=]?(-?\d+(?:\.\d+)?)|(-?\d+(?:\.\d+)?)[_ ]?db(?![a-z])", re.IGNORECASE)
 
@@ -87,10 +84,14 @@ def read_pairs(files: Iterable[tuple[str, Path, Path]]) -> Iterator[SpeechPair]:
 
 def _recordings(folder: str | Path) -> dict[str, Path]:
     """Returns the recordings in a folder by name without ending, in order."""
-    files = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in ENDINGS)
+    files = sorted(filter(is_audio, Path(folder).glob("*")))
     if not files:
         raise HissError(f"{folder} holds no recordings; expected files of {', '.join(ENDINGS)}")
-    return {path.stem: path for path in files}
+    found: dict[str, Path] = {}
+    for path in files:
+        if (other := found.setdefault(path.stem, path)) != path:
+            raise HissError(f"{other} and {path} have one name; leave one of them out")
+    return found
 
 
 def _sidecar(path: Path) -> dict[str, Any]:
