@@ -20,6 +20,7 @@ import torch
 
 from hiss.audio import ENDINGS, FORMATS, Form, is_audio, visible
 from hiss.denoise_files import Job, Outcome, denoise_together
+from hiss.denoising import coding_by_frames
 from hiss.errors import HissError, UsageError, unknown
 from hiss.pipeline import Pipeline, bundled, load
 
@@ -174,7 +175,7 @@ def denoise_files(
         UsageError: the model or its arguments are wrong.
         HissError: a process died.
     """
-    groups = _alike(jobs, together) if together > 1 else [[job] for job in jobs]
+    groups = _alike(jobs, way, together) if together > 1 else [[job] for job in jobs]
     outcomes: list[Outcome] = []
 
     def tell(seconds: float = 0.0) -> None:
@@ -210,8 +211,11 @@ def _denoised(jobs: Sequence[Job], way: Way, watch: Callable[[float], None] | No
     return failed + denoise_together(pipeline, readable, steps=way.steps, keep_db=way.keep_db, watch=watch)
 
 
-def _alike(jobs: Sequence[Job], together: int) -> list[list[Job]]:
-    """Returns the jobs in groups of one sample rate, similar length and, all in all, `together` channels."""
+def _alike(jobs: Sequence[Job], way: Way, together: int) -> list[list[Job]]:
+    """Returns the jobs in groups of one sample rate, similar length and, all in all, `together` channels.
+
+    Shorter ones are filled up with silence, so the length is the same for a model that knows what comes later.
+    """
     groups: list[list[Job]] = []
     known: list[tuple[Form, Job]] = []
     for job in jobs:
@@ -220,12 +224,14 @@ def _alike(jobs: Sequence[Job], together: int) -> list[list[Job]]:
         except HissError:
             groups.append([job])  # fails again where its error is noted
     known.sort(key=lambda one: (one[0].sample_rate, -one[0].samples))
-    room, first = 0, None
+    room, least, first = 0, 0.0, None
     for form, job in known:
         room -= form.channels
-        if room < 0 or first is None or form.sample_rate != first.sample_rate or form.samples < _ALIKE * first.samples:
+        if room < 0 or first is None or form.sample_rate != first.sample_rate or form.samples < least:
             groups.append([])
             room, first = together - form.channels, form
+            foresees = coding_by_frames(way.pipeline(form.sample_rate).model) is None
+            least = form.samples * (1.0 if foresees else _ALIKE)
         groups[-1].append(job)
     return groups
 

@@ -30,8 +30,7 @@ class DenoisingStream:
     What lies above half the sample rate of the model is lost. Silence stays silence.
 
     A causal model takes each frame of the spectrum once and keeps a state, so there are no seams, and the delay is one
-    frame; with several steps of a model that spins, up to a hop more. Any other model looks at long windows that
-    overlap and pass into each other.
+    frame, with any number of steps. Any other model looks at long windows that overlap and pass into each other.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class DenoisingStream:
         shifts = [turn * model.representation.hop // turns for turn in range(turns)]
         coding = coding_by_frames(model)
         self._cleaner = _Spun([_cleaner(model, steps // turns) for _ in shifts], shifts, channels)
-        self._delay = (model.config.window if coding is None else coding.latency) + shifts[-1]
+        self._delay = (model.config.window if coding is None else coding.latency)  # shifted frames begin earlier
         self._waiting = torch.zeros(channels, 0)
         """What came in and has not come out yet."""
         self._finished = False

@@ -110,8 +110,9 @@ def edit_asked(
     else:
         assert span is not None
         start, end = span
-        if not 0 <= start < end <= source.seconds + 1 / config.sample_rate:
-            raise UsageError(f"span must lie within the {source.seconds:.2f} s of the recording, not {start}:{end}")
+        seconds = min(source.seconds, samples / config.sample_rate)
+        if not 0 <= start < end <= seconds + 1 / config.sample_rate:
+            raise UsageError(f"span must lie within the {seconds:.2f} s of the recording, not {start}:{end}")
     position = torch.arange(samples) + 0.5
     first, behind = round(start * config.sample_rate), min(round(end * config.sample_rate), samples)
     outside = torch.maximum(first - position, position - behind)

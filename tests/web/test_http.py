@@ -1,5 +1,6 @@
 """The HTTP interface: what it makes, in which formats, jobs and their progress, and who is let in."""
 
+import asyncio
 import io
 import json
 import shlex
@@ -18,6 +19,8 @@ from hiss.audio import Audio
 from hiss.cli import app
 from hiss.errors import UsageError
 from hiss.pipeline import Pipeline, load
+from hiss.web.app import _reports
+from hiss.web.jobs import Job
 from hiss.web.limits import Limits
 from hiss.web.shelf import Shelf
 
@@ -198,6 +201,7 @@ def test_the_transcript_of_work_on_a_recording_runs(
         ("POST", "/v1/generate", {"model": "quiet"}, 422, "model that can generate"),
         ("POST", "/v1/generate", {"model": "../../etc/passwd"}, 422, "valid are: toy"),
         ("POST", "/v1/edit?how=inpaint", denoisers.noise(0.1).encode(), 422, "start and end"),
+        ("POST", "/v1/edit?how=vary", denoisers.noise(61.0).encode(), 422, "at most 60 s here, not 61.0 s"),
         ("POST", "/v1/generate", b" " * 70_000, 413, "at most 65536 bytes"),
     ],
 )
@@ -271,3 +275,17 @@ def test_a_recording_beyond_full_scale_is_turned_down_only_where_it_has_to_be(cl
     kept, fitted = (client.post(f"/v1/denoise?keep_db=0&format={one}", content).body for one in ("wav", "flac"))
     assert torch.allclose(Audio.load(io.BytesIO(kept)).samples, loud.samples, rtol=1e-5)
     assert Audio.load(io.BytesIO(fitted)).peak == pytest.approx(1, abs=1e-3)
+
+
+def test_the_last_report_of_a_job_that_ends_while_one_is_sent_comes() -> None:
+    async def told() -> list[str]:
+        job = Job("generate")
+        job.change("waiting")
+        reports = _reports(job)
+        first = await anext(reports)
+        job.change("done")
+        return [first, *[one async for one in reports]]
+
+    first, last = asyncio.run(told())
+    assert '"waiting"' in first
+    assert '"done"' in last

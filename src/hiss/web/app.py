@@ -258,11 +258,13 @@ def _add_jobs(app: FastAPI, server: Server) -> None:
 
 async def _reports(job: Job) -> AsyncIterator[str]:
     while True:
-        yield f"data: {job.report.model_dump_json()}\n\n"
-        if job.over:
+        change, over, report = job.changed, job.over, job.report  # it may go on while this one is sent
+        yield f"data: {report.model_dump_json()}\n\n"
+        if over:
             return
         try:
-            await asyncio.wait_for(job.changed(), _ALIVE)
+            async with asyncio.timeout(_ALIVE):
+                await change.wait()
         except TimeoutError:
             yield ": still there\n\n"
 

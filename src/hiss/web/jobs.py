@@ -66,7 +66,8 @@ class Job:
         self.sounds: list[Audio] = []
         self.refusal: Refused | None = None
         self.ended = 0.0
-        self._changed = asyncio.Event()
+        self.changed = asyncio.Event()
+        """Set at the next change; then another one takes its place."""
 
     @property
     def over(self) -> bool:
@@ -102,8 +103,8 @@ class Job:
             self.state, self.done, self.total = state, done, total
             if self.over:
                 self.work, self.ended = None, time.monotonic()
-            self._changed.set()
-            self._changed = asyncio.Event()
+            self.changed.set()
+            self.changed = asyncio.Event()
 
     def refuse(self, refusal: Refused) -> None:
         """Ends it with a word why."""
@@ -111,14 +112,10 @@ class Job:
             self.refusal = refusal
             self.change("failed")
 
-    async def changed(self) -> None:
-        """Waits for the next change."""
-        await self._changed.wait()
-
     async def end(self) -> None:
         """Waits until it has ended."""
         while not self.over:
-            await self.changed()
+            await self.changed.wait()
 
 
 class _StoppedError(Exception):

@@ -14,8 +14,10 @@ from hiss.audio import Audio, Form
 from hiss.denoising import BLOCK, coding_by_frames
 from hiss.diffusion.sampling import sampler
 from hiss.errors import UsageError
+from hiss.generation import samples_asked
 from hiss.web.asks import Denoise, Edit, Generate
 from hiss.web.decoding import Upload
+from hiss.web.limits import LONGEST
 from hiss.web.shelf import Model, Shelf
 from hiss.web.transcript import Transcript, of_denoising, of_making
 
@@ -108,11 +110,16 @@ class Editing(Work):
         """Returns what was asked for.
 
         Raises:
-            UsageError: the models of the shelf cannot make it, or the span is missing.
+            UsageError: the models of the shelf cannot make it, it would be too long, or the span is missing.
         """
         if ask.how == "inpaint" and (ask.start is None or ask.end is None):
             raise UsageError("to inpaint takes start and end, in seconds")
-        return cls(_checked(shelf, ask), ask, _seed(ask), upload)
+        model = _checked(shelf, ask)
+        config = model.pipeline.model.config
+        samples = samples_asked(config, ask.length, upload.audio, extend=ask.how == "continue")
+        if samples > LONGEST * config.sample_rate:
+            raise UsageError(f"a sound lasts at most {LONGEST:g} s here, not {samples / config.sample_rate:.1f} s")
+        return cls(model, ask, _seed(ask), upload)
 
     @property
     def held(self) -> int:
