@@ -89,6 +89,24 @@ def test_unloading_restores_the_weights_to_the_bit(merged: bool) -> None:
     assert same(adapted, network())
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_unloading_lets_learn_again_exactly_what_learned_before(merged: bool) -> None:
+    adapted = network()
+    still = next(iter(adaptable(adapted)))
+    adapted.get_submodule(still).requires_grad_(False)
+    before = {name: parameter.requires_grad for name, parameter in adapted.named_parameters()}
+    assert set(before.values()) == {False, True}
+    loras = []
+    for _ in range(2 if merged else 1):
+        loras.append(fresh(LoraConfig(rank=2), adapted))
+        if merged:
+            loras[-1].merge(adapted)
+            assert not any(parameter.requires_grad for parameter in adapted.parameters())
+    for lora in reversed(loras):
+        lora.unload(adapted)
+    assert {name: parameter.requires_grad for name, parameter in adapted.named_parameters()} == before
+
+
 def test_only_the_adapters_learn() -> None:
     adapted = network()
     lora = fresh(LoraConfig(rank=2), adapted)

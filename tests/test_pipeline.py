@@ -218,6 +218,22 @@ def test_a_folder_round_trip_changes_nothing(pipeline: Pipeline, folder: Path) -
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "README.md"}
 
 
+def test_a_model_without_a_card_does_not_keep_that_of_the_one_before(
+    pipeline: Pipeline, folder: Path, tmp_path: Path
+) -> None:
+    Pipeline(pipeline.model).save_pretrained(folder)
+    assert hiss.load(folder).card == ""
+    (tmp_path / "README.md").write_text("of a project, not of a model")
+    Pipeline(pipeline.model).save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").exists()
+
+
+def test_a_card_that_is_no_text_is_named(folder: Path) -> None:
+    (folder / "README.md").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(HissError, match=r"README\.md: it is no text in UTF-8"):
+        hiss.load(folder)
+
+
 def test_half_precision_halves_the_file_and_loads_as_float32(pipeline: Pipeline, folder: Path, tmp_path: Path) -> None:
     hiss.load(folder).save_pretrained(tmp_path / "half", bits=16)
     sizes = [(path / "model.safetensors").stat().st_size for path in (folder, tmp_path / "half")]

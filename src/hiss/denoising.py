@@ -71,7 +71,7 @@ class DenoisingStream:
         shifts = [turn * model.representation.hop // turns for turn in range(turns)]
         coding = coding_by_frames(model)
         self._cleaner = _Spun([_cleaner(model, steps // turns) for _ in shifts], shifts, channels)
-        self._delay = (model.config.window if coding is None else coding.latency)  # shifted frames begin earlier
+        self._delay = model.config.window if coding is None else coding.latency  # shifted frames begin earlier
         self._waiting = torch.zeros(channels, 0)
         """What came in and has not come out yet."""
         self._finished = False

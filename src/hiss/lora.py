@@ -52,6 +52,7 @@ class Lora(nn.Module):
         scale = config.alpha / config.rank
         self.pairs = nn.ModuleList(LowRank(*size, config.rank, scale) for size in config.layers.values())
         self._merged: dict[str, Tensor] = {}
+        self._frozen: list[str] = []
 
     def attach(self, network: nn.Module) -> None:
         """Adds the adapters to a network, of which nothing else learns any more.
@@ -62,6 +63,7 @@ class Lora(nn.Module):
         if differing := sorted(self.config.layers.items() - adaptable(network).items()):
             (name, size), count = differing[0], len(differing)
             raise UsageError(f"this LoRA is for another network: {count} layers do not fit, such as {name}, {size}")
+        self._frozen = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
         network.requires_grad_(False)
         for layer, pair in self._layers(network):
             register_parametrization(layer, "weight", pair.to(layer.get_parameter("weight").device))
@@ -73,12 +75,14 @@ class Lora(nn.Module):
             remove_parametrizations(layer, "weight", leave_parametrized=True)
 
     def unload(self, network: nn.Module) -> None:
-        """Leaves the network as it was, to the bit, whether the adapters are attached or merged."""
+        """Leaves the network as it was, to the bit, whether they are attached or merged; what could learn can again."""
         for name, (layer, _) in zip(self.config.layers, list(self._layers(network)), strict=True):
             if name in self._merged:
                 layer.get_parameter("weight").data.copy_(self._merged.pop(name))
             else:
                 remove_parametrizations(layer, "weight", leave_parametrized=False)
+        while self._frozen:
+            network.get_parameter(self._frozen.pop()).requires_grad_(True)
 
     def _layers(self, network: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
         for name, pair in zip(self.config.layers, self.pairs, strict=True):

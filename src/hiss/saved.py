@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -47,9 +48,12 @@ KINDS: Mapping[str, Kind] = {
 
 
 def write_model(model: nn.Module, folder: Path, *, card: str = "", bits: Bits | None = None) -> None:
-    """Writes the folder of a model or a part; each file is replaced whole, the weights first.
+    """Writes the folder of a model or a part; a model that was there, and its card, are replaced as a whole.
 
     Weights are stored in so many `bits`, or as they are: a model cast to half precision makes a file of half the size.
+
+    Raises:
+        HissError: the folder cannot be written; what it held before is untouched.
     """
     own = cast(Spec, model.config)
     kind = next(name for name, known in KINDS.items() if isinstance(own, known.config))
@@ -58,18 +62,24 @@ def write_model(model: nn.Module, folder: Path, *, card: str = "", bits: Bits | 
     learned = {name for name, _ in model.named_parameters()}  # scales that were measured are too far apart for 8 bits
     stored = rounded(weights, bits, learned=learned) if bits else weights
     parts = {
-        "model.safetensors": save(stored, metadata={"format": "hiss"}),
         "config.json": (json.dumps(config, indent=2) + "\n").encode(),
+        "model.safetensors": save(stored, metadata={"format": "hiss"}),
     }
     if card:
-        parts["README.md"] = card.encode()
+        parts = {"README.md": card.encode()} | parts
+    old_card = folder / "README.md" if not card and (folder / "config.json").is_file() else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HissError(f"cannot make the folder {folder}: {error.strerror}") from error
-    for name, content in parts.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_bytes(content)
+    with ExitStack() as written:  # a full disk is met before the first file is replaced, which are the weights
+        for name, content in parts.items():
+            written.enter_context(replacing(folder / name)).write_bytes(content)
+    if old_card is not None and old_card.is_file():
+        try:
+            old_card.unlink()
+        except OSError as error:
+            raise HissError(f"cannot remove {old_card}, the card of another model: {error.strerror}") from error
 
 
 def read_config(folder: Path, kind: str = "diffusion") -> Spec:
@@ -113,9 +123,18 @@ def read_model(folder: Path) -> tuple[AudioDiffusionModel, str]:
 
 
 def card_of(folder: Path) -> str:
-    """Returns the card of the model in a folder, in Markdown; empty where it has none."""
+    """Returns the card of the model in a folder, in Markdown; empty where it has none.
+
+    Raises:
+        HissError: it cannot be read, or is no text in UTF-8.
+    """
     card = folder / "README.md"
-    return card.read_text(encoding="utf-8") if card.is_file() else ""
+    try:
+        return card.read_text(encoding="utf-8") if card.is_file() else ""
+    except OSError as error:
+        raise HissError(f"cannot read {card}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise HissError(f"cannot read {card}: it is no text in UTF-8; save it as UTF-8 or remove it") from error
 
 
 def read_part(folder: Path, kind: str) -> nn.Module:

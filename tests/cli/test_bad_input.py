@@ -266,18 +266,26 @@ def test_recordings_that_cannot_be_used_are_told_when_training_begins() -> None:
     assert "recordings left out: 1; the first: half.wav: " in " ".join(result.stderr.split())
 
 
-def test_a_full_disk_leaves_the_model_that_was_there(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors"])
+def test_a_disk_that_is_full_at_one_file_leaves_the_model_that_was_there(
+    name: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {path.name: path.read_bytes() for path in model.iterdir()}
     pipeline = Pipeline.from_pretrained(model)
+    for parameter in pipeline.model.parameters():
+        torch.nn.init.ones_(parameter)
+    pipeline.card += "Trained for longer.\n"
+    write = Path.write_bytes
 
     def full(path: Path, data: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(data[:100])
+        if path.suffix != Path(name).suffix:
+            return write(path, data)
+        write(path, data[:100])
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(Exception, match=r"cannot write .*model\.safetensors: No space left on device"):
+        with pytest.raises(Exception, match=rf"cannot write .*{name}: No space left on device"):
             pipeline.save_pretrained(model)
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
 

@@ -126,8 +126,30 @@ def test_json_tells_what_was_made(model: Path) -> None:
 def test_levels_are_set_or_left(model: Path) -> None:
     assert hiss("generate", "-m", model, "--seed", 1, "-o", "peak.wav").exit_code == 0
     assert Audio.load("peak.wav").peak == pytest.approx(10 ** (-1 / 20), abs=1e-3)
-    assert hiss("generate", "-m", model, "--seed", 1, "--normalize", "none", "--temperature", 0, "-o", "n.wav")
-    assert Audio.load("n.wav").peak < 0.1
+    words = ("--temperature", 0.1, "--normalize", "none", "-o", "none.wav")
+    assert hiss("generate", "-m", model, "--seed", 1, *words).exit_code == 0
+    assert 0.01 < Audio.load("none.wav").peak < 0.8
+
+
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        (("7", "--guidance", 3), ("7",)),
+        (("7", "--steps", 5), ("7",)),
+        (("7", "--sampler", "heun"), ("7",)),
+        (("7", "--temperature", 0.5), ("7",)),
+        (("8",), ("7",)),
+        (("7", "--guidance", 3, "--negative", "8"), ("7", "--guidance", 3)),
+    ],
+    ids=["guidance", "steps", "sampler", "temperature", "prompt", "negative"],
+)
+def test_what_is_asked_reaches_the_model(model: Path, words: tuple[object, ...], without: tuple[object, ...]) -> None:
+    made = []
+    for number, asked in enumerate((words, without)):
+        result = hiss("generate", *asked, "-m", model, "--seed", 0, "-o", f"{number}.wav")
+        assert result.exit_code == 0, result.output
+        made.append(Audio.load(f"{number}.wav").samples)
+    assert float((made[0] - made[1]).abs().max()) > 5e-4  # a step of 16 bits is 3e-5
 
 
 def test_plot_draws_a_picture_beside_the_sounds(model: Path) -> None:

@@ -129,6 +129,9 @@ def test_what_was_asked_is_read_from_the_names_that_generate_gives(tmp_path: Pat
         ("george-7-0", {"digit": "7", "speaker": "George"}),
         ("7", {}),
         ("7-theo", {}),
+        ("piano-trio-7-0", {"ensemble": "piano trio", "digit": "7"}),
+        ("7-piano-0", {"digit": "7", "ensemble": "piano"}),
+        ("trio-0", {}),
         ("take-7-0", {}),
         ("digits-0", {}),
         ("3", {}),
@@ -136,7 +139,7 @@ def test_what_was_asked_is_read_from_the_names_that_generate_gives(tmp_path: Pat
     ],
 )
 def test_a_file_name_tells_what_was_asked_only_if_every_word_is_a_class(name: str, expected: dict[str, str]) -> None:
-    classes = {"digit": ("7", "8"), "speaker": ("theo", "George")}
+    classes = {"digit": ("7", "8"), "speaker": ("theo", "George"), "ensemble": ("piano", "piano trio")}
     assert asked(name, classes) == expected
 
 

@@ -167,6 +167,15 @@ def test_the_wanted_speech_has_the_speed_and_the_band_of_the_noisy_one_but_not_i
     assert float(heard.abs().amax()) < 0.95 * float(clean.abs().amax())
 
 
+def test_a_codec_leaves_few_levels_of_the_noisy_recording_and_all_of_the_clean_one() -> None:
+    mixer = Mixer(replace(PLAIN, codec=1), sample_rate=RATE, samples=SAMPLES, crowd=())
+    tone = torch.sin(torch.arange(SAMPLES) * 0.3)[None]
+    for seed in range(8):
+        clean, heard = mixer(tone, [torch.randn(1, SAMPLES, generator=seeded(seed))] * 2, seeded(seed))
+        assert len(heard.unique()) < 0.6 * SAMPLES
+        assert len(clean.unique()) > 0.9 * SAMPLES
+
+
 # --- what every data set promises ---
 
 

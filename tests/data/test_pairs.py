@@ -143,13 +143,21 @@ def test_only_what_is_of_the_split_is_kept_in_memory(root: Path) -> None:
 
 
 def test_gain_and_polarity_change_both_alike_and_within_full_scale(root: Path) -> None:
-    data = opened(root, snr=(-10.0, -10.0), gain=6.0, polarity=True, level=-6.0, crop="start")
+    data = opened(root, snr=(-10.0, -10.0), gain=6.0, polarity=True, level=-24.0, crop="start")
     batch = next(data.batches(9, seed=0))
     assert float(noisy(batch).abs().amax()) <= 1
-    whole = [row for row, length in zip(batch.audio, batch.lengths.tolist(), strict=True) if length == SAMPLES]
-    others = [row for row, length in zip(noisy(batch), batch.lengths.tolist(), strict=True) if length == SAMPLES]
-    ratios = [20 * log10(float(level(a) / level(b - a))) for a, b in zip(whole, others, strict=True)]
-    assert all(-20 < ratio < 0 for ratio in ratios)
+    plain = all_of(opened(root, crop="start"))
+    places = {(prompt.total, prompt.start): place for place, prompt in enumerate(plain.prompts)}
+    factors = []
+    for prompt, *rows in zip(batch.prompts, batch.audio, noisy(batch), strict=True):
+        place = places[prompt.total, prompt.start]
+        before = plain.audio[place], noisy(plain)[place]
+        factor = float((rows[0] * before[0]).sum() / before[0].square().sum())
+        for row, one in zip(rows, before, strict=True):
+            torch.testing.assert_close(row, factor * one, atol=1e-5, rtol=0)
+        factors.append(factor)
+    assert min(factors) < 0 < max(factors)
+    assert len({round(abs(factor), 3) for factor in factors}) > 4
 
 
 def test_a_partner_may_have_the_same_name_another_rate_and_another_ending(root: Path) -> None:

@@ -106,6 +106,10 @@ def test_without_training_clips_the_floor_comes_from_halves_of_the_reference() -
     assert set(report.chance) == {"fad", "kad"}
 
 
+def test_far_more_sounds_than_recordings_to_compare_with_can_be_judged() -> None:
+    assert evaluate_generation(tones(20, 0), tones(4, 1), embedding="logmel", draws=2).clips["generated"] == 20
+
+
 def test_a_report_repeats_with_its_seed_and_becomes_json() -> None:
     first, second = (
         evaluate_generation(tones(10, 0), tones(20, 1), train=tones(20, 2), embedding="logmel", draws=4)

@@ -106,6 +106,23 @@ def test_a_copy_is_found_wherever_it_is_cut_from_and_a_semitone_higher_too() -> 
     assert float(values[3]) < 0.1
 
 
+def test_a_copy_is_found_by_clips_of_unequal_length() -> None:
+    known = [melody(seed, seconds=3.0) for seed in range(2)]
+    short = Audio(known[1].samples[:, RATE : RATE + RATE * 3 // 2], RATE)
+    values, which = likeness([known[0], short, melody(5, seconds=3.0)], known)
+    assert which.tolist()[:2] == [0, 1]
+    assert float(values[:2].min()) > 0.9
+    alone, _ = likeness([short], known)
+    torch.testing.assert_close(values[1:2], alone)
+
+
+def test_music_of_unequal_length_is_evaluated() -> None:
+    generated = [melody(20 + seed, seconds=seconds) for seed, seconds in enumerate((3.0, 1.5, 3.0, 1.5))]
+    reference, train = ([melody(seed + first, seconds=3.0) for seed in range(4)] for first in (0, 10))
+    report = evaluate_generation(generated, reference, train=train, embedding="tonal", music=True, draws=2)
+    assert len(report.neighbours["generated"].closest) == 4
+
+
 def test_the_tonal_embedding_hears_colour_harmony_and_pace() -> None:
     slow, fast, other, low = (
         tonal([audio]).embeddings[0]

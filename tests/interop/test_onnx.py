@@ -36,6 +36,7 @@ def pipeline(config: ModelConfig = CONFIG) -> Pipeline:
     model = AudioDiffusionModel(config)
     for name, parameter in model.named_parameters():
         nn.init.normal_(parameter, std=0.2, generator=seeded(name))
+    model.representation.get_buffer("scale").fill_(2.5)
     return Pipeline(model)
 
 
@@ -46,6 +47,7 @@ def test_a_graph_gives_what_the_model_gives(frames: int, tmp_path: Path) -> None
     export_onnx(pipeline(), tmp_path / "model.onnx", frames=frames)
     session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     model, samples = pipeline().model, 0.1 * torch.randn(1, 32 * 11, generator=seeded(0))
+    samples[:, 96:256] = 0  # frames of digital silence, after sound and before it
     with torch.no_grad():
         condition, level = model.condition([Prompt(recording=samples)], samples.shape[1])
         assert condition.signal is not None
@@ -53,6 +55,10 @@ def test_a_graph_gives_what_the_model_gives(frames: int, tmp_path: Path) -> None
         sigma = model.config.sampling.schedule.grid(1)[0]
         whole = model.denoiser(sigma * noise, sigma, condition) * level
         recording = condition.signal * level
+    silent = ~recording.flatten(1, -2).any(dim=1)[0]
+    assert 1 < int(silent.sum()) < len(silent) - 2
+    assert bool(whole[..., silent].any())  # the network makes noise of it
+    whole[..., silent] = 0
 
     state = {one.name: torch.zeros(one.shape).numpy() for one in session.get_inputs()[2:]}
     parts = []
@@ -63,6 +69,7 @@ def test_a_graph_gives_what_the_model_gives(frames: int, tmp_path: Path) -> None
     torch.testing.assert_close(torch.cat(parts, dim=-1), whole, atol=1e-4, rtol=0)
     described = session.get_modelmeta().custom_metadata_map
     assert described["sample_rate"] == "4000"
+    assert float(described["scale"]) == 2.5
     assert StftConfig.from_dict(json.loads(described["representation"])) == CONFIG.representation
 
 

@@ -90,8 +90,13 @@ def test_only_the_student_learns_and_the_aim_is_reached_from_every_step() -> Non
         torch.nn.init.normal_(parameter, std=0.2, generator=seeded(name))
     objective.fit([])
     batch = Batch(0.1 * torch.randn(4, 1, 256, generator=seeded("audio")), 2000, (Prompt(),) * 4, torch.full((4,), 256))
-    losses = [float(objective(batch, seeded(number))["loss"].detach()) for number in range(12)]
-    assert len({round(loss, 6) for loss in losses}) > 4
+    theirs = objective.diffusion.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in objective.model.state_dict().items())
+    starts: list[float] = []
+    noted = objective.model.denoiser.register_forward_pre_hook(lambda _, given: starts.extend(given[1].tolist()))
+    losses = [float(objective(batch, seeded(number))["loss"].detach()) for number in range(40)]
+    noted.remove()
+    assert sorted(set(starts), reverse=True) == FEW.schedule.grid(FEW.steps)[:-1].tolist()
     assert all(loss > 0 for loss in losses)
     objective.train()
     objective(batch, seeded(0))["loss"].backward()
@@ -130,6 +135,9 @@ def test_teacher_and_student_are_trained_one_after_the_other_and_a_student_resum
     go("parts", 6, resume=True)
     whole, parts = (checkpoints.load(tmp_path / name / "state", 6)[0] for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    begun = tmp_path / "run" / "student" / "model"
+    again = Stages(read_recipe(path, [*changes, "stages.student.trainer.steps=1"])).recipe("student", tmp_path)
+    assert run_recipe(again, out=tmp_path / "again", init=begun).step == 1
 
 
 def test_the_teacher_of_the_bundled_recipe_is_that_of_classical() -> None:
@@ -137,6 +145,10 @@ def test_the_teacher_of_the_bundled_recipe_is_that_of_classical() -> None:
     assert isinstance(recipe, DistillationRecipe)
     assert recipe.objective.diffusion == teacher.model
     assert recipe.data == teacher.data
+
+
+def test_a_teacher_may_have_been_trained_by_other_losses_alone() -> None:
+    DistillationObjective(Lesson(load_recipe("denoise-conv").model), replace(FEW, steps=2))
 
 
 def test_what_a_student_cannot_learn_is_refused() -> None:

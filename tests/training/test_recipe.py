@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from toy_run import SignalAt
 
 from hiss.audio import Audio
 from hiss.data import DataConfig
@@ -20,6 +22,7 @@ from hiss.noise import seeded
 from hiss.pipeline import Pipeline, load
 from hiss.training import checkpoints
 from hiss.training.recipe import adopt, load_recipe, recipes, relocated, run_recipe, weights_of, with_data
+from hiss.training.trainer import Result
 
 TINY: dict[str, Any] = {
     "description": "Tones, for a test.",
@@ -110,6 +113,69 @@ def test_a_recipe_runs_from_data_to_a_model_that_makes_sound(tiny: Path, tmp_pat
     assert (out / "last" / "config.json").is_file()
     demos = sorted(path.name for path in (out / "demos" / "000000006").iterdir())
     assert demos == ["01.wav", "02.wav", "03.wav", "04.wav", "sounds.png"]
+
+
+def test_a_run_that_is_stopped_before_its_first_validation_leaves_a_model_until_there_is_a_best_one(
+    tiny: Path, tmp_path: Path
+) -> None:
+    out, changes = tmp_path / "run", ["trainer.demo_every=0", "trainer.decay=constant", "trainer.steps=8"]
+
+    def go(stop: int, every: int) -> tuple[Result, dict[str, torch.Tensor]]:
+        recipe = load_recipe(tiny, changes=[*changes, f"trainer.validate_every={every}"])
+        result = run_recipe(recipe, out=out, resume=True, progress=SignalAt(signal.SIGINT, stop))
+        return result, Pipeline.from_pretrained(out / "model").model.state_dict()
+
+    def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+        return all(torch.equal(first[name], second[name]) for name in second)
+
+    first, early = go(2, 100_000)
+    assert (first.ended, first.best) == ("SIGINT", None)
+    assert Pipeline.from_pretrained(out / "model").generate(steps=1, seed=0).samples.shape == (1, 256)
+    second, later = go(4, 100_000)
+    newest = Pipeline.from_pretrained(out / "last").model.state_dict()
+    assert second.best is None
+    assert same(later, newest)
+    assert not same(early, newest)
+    third, judged = go(100, 3)
+    assert third.ended == "steps"
+    assert third.best is not None
+    assert not same(judged, later)
+
+
+def test_a_best_model_is_not_replaced_by_the_newest_when_a_run_is_stopped(tiny: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny, changes=["trainer.demo_every=0", "trainer.steps=100"])
+    result = run_recipe(recipe, out=tmp_path, progress=SignalAt(signal.SIGINT, 4))
+    assert result.best is not None
+    assert result.step > result.best.step == 3
+    best, newest = (Pipeline.from_pretrained(tmp_path / name).model.state_dict() for name in ("model", "last"))
+    assert any(not torch.equal(best[name], newest[name]) for name in best)
+
+
+def test_each_recording_that_is_left_out_is_named(
+    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, good, broken in (("train", 4, 3), ("judged", 1, 1)):
+        (tmp_path / folder).mkdir()
+        for number in range(good):
+            samples = 0.1 * torch.randn(1, 400, generator=seeded(number))
+            Audio(samples, 2000).save(tmp_path / folder / f"{number}.wav")
+        for number in range(broken):
+            (tmp_path / folder / f"broken-{number}.wav").write_text("no sound")
+    monkeypatch.setattr("hiss.training.recipe.NAMED", 2)
+    data = f"{{name: folder, path: {tmp_path / 'train'}, holdout: 0.5}}"
+    one = ["trainer.demo_every=0", "trainer.steps=1", f"data={data}"]
+    run_recipe(load_recipe(tiny, changes=one), out=tmp_path / "one")
+    said = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert [line.split(": ")[0] for line in said] == ["recordings left out"] * 3, "those held out are no others"
+    assert said[0].startswith("recordings left out: 3; the first: broken-0.wav: ")
+    assert said[1].startswith("recordings left out: broken-1.wav: ")
+    assert said[2] == "recordings left out: 1 more"
+    caplog.clear()
+    run_recipe(
+        load_recipe(tiny, changes=[*one, f"data.validation={tmp_path / 'judged'}", "data.holdout=0.0"]),
+        out=tmp_path / "two",
+    )
+    assert "validation recordings left out: 1; the first: broken-0.wav: " in caplog.text
 
 
 def test_a_run_starts_from_the_weights_of_another_model(tiny: Path, tmp_path: Path) -> None:
@@ -237,6 +303,13 @@ def test_a_lora_learns_on_a_model_that_stays_as_it_is_and_resumes_exactly(tiny: 
     assert torch.equal(pipeline.adapt(adapters).unadapt().generate(steps=2, seed=1).samples, plain)
     for name, tensor in pipeline.model.state_dict().items():
         assert torch.equal(weights[f"model/model.{name}"], tensor)
+
+
+def test_a_lora_refuses_a_model_that_lacks_weights(tiny: Path, tmp_path: Path) -> None:
+    run_recipe(load_recipe(tiny, changes=["trainer.steps=1"]), out=tmp_path / "base")
+    wider = load_recipe(tiny, changes=["lora.rank=2", "model.network.coordinate=true"])
+    with pytest.raises(UsageError, match=r"adapts a whole model, and .* lacks 1 weights"):
+        run_recipe(wider, out=tmp_path / "run", init=tmp_path / "base" / "model")
 
 
 def test_a_lora_needs_a_trained_model(tiny: Path, tmp_path: Path) -> None:

@@ -171,6 +171,12 @@ def test_the_minutes_are_shared_out(tmp_path: Path) -> None:
     assert results["vae"].seconds > 1.5 * results["vocoder"].seconds
 
 
+def test_no_time_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="minutes must be above 0, not -1"):
+        run_stages(recipe(tmp_path), out=tmp_path / "run", minutes=-1)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_stage_alone_needs_those_that_it_is_built_on(tmp_path: Path) -> None:
     with pytest.raises(HissError, match=r"stage diffusion needs stage vae, .* not finished in .*; train it first"):
         run_stages(recipe(tmp_path), out=tmp_path / "run", only="diffusion")

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
-from toy_run import Noise, Toy, config, fingerprint, run
+from toy_run import Noise, SignalAt, Toy, config, fingerprint, run
 
 from hiss.errors import HissError, UsageError
 from hiss.training import Journal, TrainerConfig, checkpoints, engine, train
@@ -396,10 +397,21 @@ def test_a_crash_between_writing_and_renaming_leaves_the_old_state(
     assert not list((tmp_path / "state").glob("*.part"))
 
 
-def test_snapshots_are_spread_over_the_run(tmp_path: Path) -> None:
-    run(tmp_path, snapshots=3, ema=[0.1])
+@pytest.mark.parametrize("count", [3, 7, 40])
+def test_there_are_as_many_snapshots_as_asked_for_evenly_spread_up_to_the_end(tmp_path: Path, count: int) -> None:
+    run(tmp_path, snapshots=count, ema=[0.1], validate_every=0, save_every=0)
     names = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
-    assert names == [f"{step:09d}-0.1.safetensors" for step in (20, 40, 60)]
+    steps = [math.ceil(60 * number / count) for number in range(1, count + 1)]
+    assert names == [f"{step:09d}-0.1.safetensors" for step in steps]
+    assert (len(steps), steps[-1]) == (count, 60)
+
+
+def test_a_resumed_run_takes_the_same_snapshots(tmp_path: Path) -> None:
+    settings = config(snapshots=7, ema=[0.1], validate_every=0)
+    train(Toy(), settings, Noise(), None, tmp_path, progress=SignalAt(signal.SIGINT, 33))
+    assert train(Toy(), settings, Noise(), None, tmp_path, resume=True).ended == "steps"
+    names = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
+    assert names == [f"{step:09d}-0.1.safetensors" for step in (9, 18, 26, 35, 43, 52, 60)]
 
 
 def test_importing_the_trainer_imports_no_heavy_library() -> None:
@@ -411,3 +423,21 @@ def test_importing_the_trainer_imports_no_heavy_library() -> None:
 def test_a_trainer_survives_the_round_trip_through_json() -> None:
     settings = TrainerConfig(warmup=100, decay="inverse_sqrt")
     assert TrainerConfig.from_dict(json.loads(settings.to_json())) == settings
+
+
+def test_what_a_run_noted_that_failed_before_its_first_state_is_forgotten(tmp_path: Path) -> None:
+    class Failing(Noise):
+        def batches(self, *args: Any, **options: Any) -> Iterator[Batch]:
+            for number, batch in enumerate(super().batches(*args, **options)):
+                if number == 10:
+                    raise HissError("the disk is gone")
+                yield batch
+
+    options = {"steps": 8, "log_every": 1, "save_every": 0, "validate_every": 0, "snapshots": 0}
+    with pytest.raises(HissError, match="the disk is gone"):
+        train(Toy(), config(**options), Failing(), None, tmp_path)
+    train(Toy(), config(**options), Noise(), None, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    noted = [line["step"] for line in lines if "train/loss" in line]
+    assert noted == sorted(set(noted))
+    assert noted[-1] == 8

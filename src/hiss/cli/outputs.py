@@ -18,14 +18,19 @@ def slug(text: str) -> str:
 def asked(name: str, classes: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Returns what a file called `name` (no ending) was asked to be: `7-theo-0` is {"digit": "7", "speaker": "theo"}.
 
-    `classes` are the names that a word may mean, by question; nothing is returned for a name that `sound_files` does
-    not make, or in which another word stands.
+    `classes` are the names that words may mean, by question, of which the longest is taken, as in a prompt; nothing is
+    returned for a name that `sound_files` does not make, or in which another word stands.
     """
     *words, number = name.split("-")
     meant = {slug(one): (question, one) for question, names in classes.items() for one in names}
-    if not number.isdigit() or any(word not in meant for word in words):
-        return {}
-    return dict(meant[word] for word in words)
+    found: dict[str, str] = {}
+    while words:
+        longest = next((end for end in range(len(words), 0, -1) if "-".join(words[:end]) in meant), None)
+        if longest is None:
+            return {}
+        question, one = meant["-".join(words[:longest])]
+        found[question], words = one, words[longest:]
+    return found if number.isdigit() else {}
 
 
 def sound_files(

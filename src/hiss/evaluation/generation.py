@@ -269,6 +269,8 @@ def _chance(sets: Mapping[str, _Set], draws: int, seed: int) -> dict[str, Spread
     sizes = len(ours.groups), len(reference.groups)
     scale = min(1.0, len(groups) / sum(sizes))
     one, two = (max(2, int(size * scale)) for size in sizes)
+    two = min(two, len(groups) - 2)
+    one = min(one, len(groups) - two)
 
     def figures(generator: torch.Generator) -> dict[str, float]:
         order = torch.randperm(len(groups), generator=generator)

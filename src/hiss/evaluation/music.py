@@ -130,16 +130,29 @@ def likeness(clips: Sequence[Audio], known: Sequence[Audio]) -> tuple[Tensor, Te
     played a semitone higher. What stays the same over the clip in a band does not count.
 
     Args:
-        clips: Of the same length; nothing is found in silence.
+        clips: Of any length; nothing is found in silence.
         known: At least as long as a clip, or they are followed by silence.
     """
-    queries = torch.stack([_pattern(clip) for clip in clips])
+    queries, patterns = ([_pattern(audio) for audio in some] for some in (clips, known))
+    best, which = torch.zeros(len(clips)), torch.zeros(len(clips), dtype=torch.long)
+    for size in {query.shape[-1] for query in queries}:
+        items = [item for item, query in enumerate(queries) if query.shape[-1] == size]
+        best[items], which[items] = _most_alike(torch.stack([queries[item] for item in items]), patterns)
+    return best, which
+
+
+_RISE = 0.04  # of the logarithms of the mel bands, on average: notes of the sounds pack are found best with it
+_SOFT = 1e-2  # magnitude, in a recording of RMS 1, below which a semitone counts as silent
+
+
+def _most_alike(queries: Tensor, patterns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns the largest correlation of each query [queries, notes, frames] with a pattern [notes, frames], and the
+    index of that [queries]."""
     queries = queries - queries.mean(dim=-1, keepdim=True)
     size = queries.shape[-1]
-    patterns = [_pattern(recording) for recording in known]
     longest = max(size, *(pattern.shape[-1] for pattern in patterns))
     points = 1 << (longest - 1).bit_length()
-    best, which = torch.zeros(len(clips)), torch.zeros(len(clips), dtype=torch.long)
+    best, which = torch.zeros(len(queries)), torch.zeros(len(queries), dtype=torch.long)
     for first in range(0, len(patterns), _AT_ONCE):
         some = patterns[first : first + _AT_ONCE]
         there = torch.stack([_followed(pattern, longest) for pattern in some])
@@ -150,7 +163,7 @@ def likeness(clips: Sequence[Audio], known: Sequence[Audio]) -> tuple[Tensor, Te
             moved = functional.pad(queries, (0, 0, step, -step))
             rows = slice(max(step, 0), _NOTES + min(step, 0))
             theirs_norm = energy[:, rows].sum(dim=1).clamp(min=1.0).sqrt()
-            for place in range(0, len(clips), _AT_ONCE):
+            for place in range(0, len(queries), _AT_ONCE):
                 items = slice(place, place + _AT_ONCE)
                 ours = torch.fft.rfft(moved[items], n=points).conj().permute(2, 0, 1)
                 products = torch.fft.irfft((ours @ theirs).permute(1, 2, 0), n=points)[..., : longest - size + 1]
@@ -159,10 +172,6 @@ def likeness(clips: Sequence[Audio], known: Sequence[Audio]) -> tuple[Tensor, Te
                 which[items] = torch.where(highest > best[items], first + index, which[items])
                 best[items] = torch.maximum(best[items], highest)
     return best, which
-
-
-_RISE = 0.04  # of the logarithms of the mel bands, on average: notes of the sounds pack are found best with it
-_SOFT = 1e-2  # magnitude, in a recording of RMS 1, below which a semitone counts as silent
 
 
 def _pattern(clip: Audio) -> Tensor:

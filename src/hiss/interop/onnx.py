@@ -84,4 +84,6 @@ class OneStep(nn.Module):
         level, running = self.recording.running_level(recording, state[:2] or None)
         condition = Condition(signal=divided(recording, level))
         clean, after = self.denoiser.piece(self.sigma * noise, self.sigma, condition, state[2:] or None)
-        return clean * level, *running, *after
+        # A frame of silence stays silence. The exporter's `any` rounds numbers to whole ones, so it gets none.
+        heard = (recording != 0).flatten(1, -2).any(dim=1).reshape(level.shape)
+        return clean * level * heard, *running, *after

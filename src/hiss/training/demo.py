@@ -34,7 +34,7 @@ class AudioDemo:
         folder = journal.folder / "demos" / f"{step:09d}"
         folder.mkdir(parents=True, exist_ok=True)
         for number, (title, sound) in enumerate(zip(self.titles, sounds, strict=True), start=1):
-            # As floats: a young model is often too loud, and that shall be heard as it is.
+            # As floats: the pipeline turned down what was too loud, and what is very quiet is not rounded.
             sound.save(folder / f"{number:02d}.wav", subtype="FLOAT")
             journal.audio(step, f"demo/{number:02d} {title}", sound)
             journal.picture(step, f"demo/{number:02d} {title}", mel_image(sound))

@@ -29,6 +29,9 @@ __all__ = ["Recipe", "adopt", "card", "load_recipe", "recipes", "relocated", "ru
 
 log = logging.getLogger(__name__)
 
+NAMED = 20
+"""Recordings that are named, of those left out."""
+
 
 def load_recipe(name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Recipe:
     """Returns a bundled recipe by name, or that of a YAML file, with `changes` such as `trainer.steps=100` applied.
@@ -60,8 +63,9 @@ def run_recipe(
     """Returns how the training that a recipe describes ended.
 
     `out/model` is the model: with the weights of the lowest validation loss (then `out/last` has the newest), or
-    without validation data the newest. Where noise has to be mixed into clean recordings that lie in `data` itself, the
-    result is kept in `out/gl_audio`. Everything else in `out` is described at `train`.
+    without validation data, or where the run ends before the first validation, the newest. Where noise has to be mixed
+    into clean recordings that lie in `data` itself, the result is kept in `out/gl_audio`. Everything else in `out` is
+    described at `train`.
 
     With a `lora` in the recipe, it has only the adapters, for `Pipeline.adapt`; the model in `init` stays as it is.
 
@@ -85,9 +89,7 @@ def run_recipe(
         raise UsageError("a LoRA adapts a model that is trained; name that model as the one to start from, --init")
     clips = recipe.clips._asdict()
     examples = recipe.data.open(**clips, split="train")
-    if skipped := examples.report.skipped:
-        (name, reason), count = skipped[0], len(skipped)
-        log.warning("recordings left out: %d; the first: %s: %s (hiss data stats lists all)", count, name, reason)
+    name_skipped("recordings", examples.report.skipped)
     judged = None
     if recipe.validation is not None:
         judged = recipe.validation.open(**clips, split="all")
@@ -102,6 +104,10 @@ def run_recipe(
                 "nothing is held out for validation, so the newest model is kept, not the best one; "
                 "with a larger share, such as data.holdout=0.2, or more recordings there would be"
             )
+    if judged is not None:
+        # What is held out lies in the same place, whose broken files are named already.
+        named = set(examples.report.skipped) if recipe.validation is None and recipe.data.held_out else set()
+        name_skipped("validation recordings", [each for each in judged.report.skipped if each not in named])
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.trainer.seed)
@@ -119,6 +125,12 @@ def run_recipe(
             theirs = weights_of(init, str(recipe.name))
             check_parts(objective, recipe, {f"model.{name}": tensor for name, tensor in theirs.items()}, str(init))
             known = adopt(objective.model, theirs, init)
+            lacking = sorted(name for name in objective.model.state_dict().keys() - known if "uncertainty" not in name)
+            if recipe.adapts and lacking:
+                raise UsageError(
+                    f"a LoRA adapts a whole model, and {init} lacks {len(lacking)} weights of that of the recipe, "
+                    f"the first {lacking[0]}; take the recipe that it was trained by, unchanged"
+                )
         if not objective.measured or not known >= set(objective.measured):
             if torch.accelerator.is_available():  # what is encoded by a network is encoded there faster
                 objective.to(torch.accelerator.current_accelerator())
@@ -144,6 +156,17 @@ def run_recipe(
         demo=recipe.demo(objective) if recipe.trainer.demo_every else None,
         export=export,
     )
+
+
+def name_skipped(what: str, skipped: Sequence[tuple[str, str]]) -> None:
+    """Warns of each (recording, reason) that was left out, up to a number of them."""
+    for number, (name, reason) in enumerate(skipped[:NAMED]):
+        if number == 0:
+            log.warning("%s left out: %d; the first: %s: %s", what, len(skipped), name, reason)
+        else:
+            log.warning("%s left out: %s: %s", what, name, reason)
+    if len(skipped) > NAMED:
+        log.warning("%s left out: %d more", what, len(skipped) - NAMED)
 
 
 def take_part(objective: Objective, recipe: Recipe, place: str, source: str) -> None:
@@ -173,13 +196,13 @@ def check_parts(objective: Objective, recipe: Recipe, tensors: Mapping[str, Tens
 
 
 def weights_of(source: str | Path, kind: str) -> dict[str, Tensor]:
-    """Returns the weights, by name, of a bundled model or of a folder of that kind.
+    """Returns the weights, by name, of a bundled model or of a folder of that kind; students are diffusion models.
 
     Raises:
         UsageError: there is no such model.
         HissError: it cannot be read, or is of another kind.
     """
-    model = load(source).model if kind == "diffusion" else read_part(Path(source), kind)
+    model = load(source).model if kind in ("diffusion", "distillation") else read_part(Path(source), kind)
     return model.state_dict()
 
 

@@ -14,6 +14,7 @@ from hiss.training import checkpoints
 from hiss.training.objectives import Recipe
 from hiss.training.reading import FINISHED, Stages
 from hiss.training.recipe import run_recipe, with_data
+from hiss.training.stopping import check_minutes
 from hiss.training.trainer import Progress, Result
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ def run_stages(
             that leaves nothing to train; see also `train`.
         HissError: an earlier stage is missing, or the work failed.
     """
+    if minutes is not None:
+        check_minutes(minutes)
     out, begun = Path(out), time.monotonic()
     results: dict[str, Result] = {}
     waiting = list(stages.names) if only is None else [only]

@@ -15,8 +15,8 @@ class Stopping:
     """Listens for SIGTERM and Ctrl-C while the context lasts; a second Ctrl-C interrupts at once."""
 
     def __init__(self, minutes: float | None) -> None:
-        if minutes is not None and not 0 < minutes < math.inf:
-            raise UsageError(f"minutes must be above 0, not {minutes}")
+        if minutes is not None:
+            check_minutes(minutes)
         self.started = time.monotonic()
         self.reserve = 0.0
         """Seconds of the budget that the end of the run needs for itself."""
@@ -57,3 +57,9 @@ class Stopping:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+
+
+def check_minutes(minutes: float) -> None:
+    """Raises `UsageError` unless a run can last so long."""
+    if not 0 < minutes < math.inf:
+        raise UsageError(f"minutes must be above 0, not {minutes}")

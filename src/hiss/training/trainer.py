@@ -83,12 +83,13 @@ def train(
 
     `objective(batch, generator)` returns tensors without dimensions by name; "loss" is minimised, the rest is logged.
     `folder` gets `state/` (to resume), `snapshots/`, `metrics.jsonl`, `tensorboard/`, and the models that `export`
-    writes: `model/`, at each new lowest validation loss, and `last/`, at each save; without validation data `model/` is
-    the last. An objective with an adversary has its newest model in both, and the adversary is in no average. With
-    `config.keep_best` there is also `best_model_YYYYMMDD_HHMMSS/`. Noise, dropout and data depend on
-    (seed, step, process) alone, so a run that was killed and resumed ends with the same weights as one that was not;
-    torch's global random state is left as it was found. Under `accelerate launch` or `torchrun` every process calls
-    this function; `config.batch_size` is that of one process, and only the first one writes.
+    writes: `model/`, at each new lowest validation loss, and `last/`, at each save; without validation data, or where
+    the run ends before any loss was judged, `model/` is the last. An objective with an adversary has its newest model
+    in both, and the adversary is in no average. With `config.keep_best` there is also `best_model_YYYYMMDD_HHMMSS/`.
+    Noise, dropout and data depend on (seed, step, process) alone, so a run that was killed and resumed ends with the
+    same weights as one that was not; torch's global random state is left as it was found. Under `accelerate launch` or
+    `torchrun` every process calls this function; `config.batch_size` is that of one process, and only the first one
+    writes.
 
     SIGTERM and a first Ctrl-C save the state and end the run.
 
@@ -122,6 +123,8 @@ def train(
             try:
                 if saved:
                     run.restore(saved[-1])
+                else:
+                    run.journal.rewind(0)  # what a run noted that failed before its first state
                 return run.run()
             finally:
                 run.journal.close()
@@ -192,8 +195,9 @@ class _Run:
             judged = ended in ("steps", "minutes") or self.due(config.validate_every)
             improved = judged and self.validate()
             if ended or ((improved or self.due(config.save_every)) and not self.health.in_a_row):
-                self.save()
-            if config.snapshots and self.due(math.ceil(config.steps / config.snapshots)):
+                self.save(ended=ended is not None)
+            # Whenever another part of the run is over, of as many as there are snapshots.
+            if self.step * config.snapshots // config.steps > (self.step - 1) * config.snapshots // config.steps:
                 self.on_main(lambda: save_snapshots(self.folder / "snapshots", self.average, self.step))
             if self.due(config.demo_every) and (demo := self.demo) is not None:
                 self.lend(self.length, lambda: demo(self.step, self.objective, self.journal))
@@ -301,8 +305,8 @@ class _Run:
             work()
         self.engine.accelerator.wait_for_everyone()
 
-    def save(self) -> None:
-        """Writes the state, and only then removes the one before it."""
+    def save(self, *, ended: bool) -> None:
+        """Writes the state, and only then removes the one before it; then the newest model."""
 
         def write() -> None:
             averages = {f"ema/{length}": vector for length, vector in self.average.vectors.items()}
@@ -318,8 +322,11 @@ class _Run:
 
         self.on_main(write)
         if (export := self.export) is not None:
-            folder = self.folder / ("model" if self.validation is None else "last")
-            self.lend(self.length, lambda: export(folder, self.objective))
+            if self.validation is not None:
+                self.lend(self.length, lambda: export(self.folder / "last", self.objective))
+            # A run that is stopped before its first validation leaves a model too; the first best one replaces it.
+            if self.validation is None or (ended and self.best is None):
+                self.lend(self.length, lambda: export(self.folder / "model", self.objective))
 
     def restore(self, step: int) -> None:
         """Continues from the saved state of a step."""

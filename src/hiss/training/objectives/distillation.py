@@ -52,9 +52,9 @@ class DistillationObjective(Objective):
     model: AudioDiffusionModel
 
     def __init__(self, lesson: Lesson, sampling: SamplingConfig) -> None:
-        super().__init__(
-            AudioDiffusionModel(replace(lesson.diffusion, sampling=sampling, uncertainty=False, losses=()))
-        )
+        # What the teacher was trained by is not what the student is.
+        plain = replace(lesson.diffusion, sampling=sampling, uncertainty=False, weighting="edm", losses=())
+        super().__init__(AudioDiffusionModel(plain))
         if sampling.sampler not in ("ddim", "euler"):
             raise UsageError(f"the steps that a student learns are those of ddim, not of {sampling.sampler}")
         self.lesson = lesson
