@@ -112,7 +112,7 @@ def digits() -> None:
         "seven": seven,
         "similar": pipeline.generate(init=seven, strength=0.4, seed=2),
         "another ending": pipeline.generate("7 theo", continue_from=beginning, length=1.0, seed=3),
-        "mended": pipeline.generate("7 theo", inpaint=seven, span=(0.2, 0.4), seed=4),
+        "mended": pipeline.generate("7 theo", inpaint=seven, span=(0.2, 0.4), seed=3),
     }
     picture(list(sounds.items()), DOCS / "images" / "digits.png")
     for name, sound in sounds.items():
