@@ -13,6 +13,8 @@ from hiss.types import Watch
 
 LONGEST = 86_400.0
 """Seconds that can be asked for at once: a day."""
+MOST_SOUNDS = 100_000
+"""Sounds of a prompt that can be asked for at once."""
 
 CROSSFADE = 0.005
 """Seconds over which what is kept of a recording passes into what is made anew."""
@@ -35,8 +37,8 @@ def check(
     Raises:
         UsageError: which one, and what it may be.
     """
-    if count is not None and not 1 <= count <= 100_000:
-        raise UsageError(f"count must be from 1 to 100000, not {count}")
+    if count is not None and not 1 <= count <= MOST_SOUNDS:
+        raise UsageError(f"count must be from 1 to {MOST_SOUNDS}, not {count}")
     if length is not None and not 0 < length <= LONGEST:
         raise UsageError(f"length must be above 0 and at most {LONGEST:.0f} seconds, not {length}")
     if sample_rate is not None and not 1 <= sample_rate <= 1_000_000:

@@ -76,7 +76,7 @@ class Mdct(Representation):
         return self._companded(self._spectrum(audio) / self.scale) / self.spread
 
     def decode(self, x: Tensor) -> Tensor:
-        spectrum = self._expanded(x.float() * self.spread) * self.scale
+        spectrum = self._expanded(_exact(x) * self.spread) * self.scale
         samples = (x.shape[-1] - 1) * self.config.bins
         return self._turned(imdct(spectrum, samples=samples, window=self.config.window, alpha=self.config.alpha))
 
@@ -127,7 +127,7 @@ class Mdct(Representation):
 
     def _spectrum(self, audio: Tensor) -> Tensor:
         config = self.config
-        return mdct(self._turned(audio.float()), bins=config.bins, window=config.window, alpha=config.alpha)
+        return mdct(self._turned(_exact(audio)), bins=config.bins, window=config.window, alpha=config.alpha)
 
     def _turned(self, audio: Tensor) -> Tensor:
         """Returns mid and side of left and right [batch, 2, samples], or these of those."""
@@ -135,6 +135,11 @@ class Mdct(Representation):
             return audio
         left, right = audio.unbind(1)
         return torch.stack([left + right, left - right], dim=1) * math.sqrt(0.5)
+
+
+def _exact(x: Tensor) -> Tensor:
+    """Returns numbers in float32, or in float64 where they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _power(x: Tensor, exponent: float, *, floor: float) -> Tensor:
