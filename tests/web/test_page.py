@@ -195,6 +195,8 @@ def test_music_is_mended_where_a_span_was_drawn(page: "Page", tmp_path: Path) ->
     page.get_by_role("tab", name="Music").click()
     page.locator("#music input[type=file]").set_input_files(denoisers.write_noise(tmp_path / "song.wav", 0.1))
     page.get_by_label("make a part anew").check()
+    while not coloured(page.locator("#music")):  # a span can be drawn once the browser has decoded the file
+        page.wait_for_timeout(50)
     box = page.locator("#music canvas").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 20)
@@ -215,7 +217,7 @@ def test_tabs_are_walked_by_keyboard_and_models_show_their_cards(page: "Page") -
     page.keyboard.press("ArrowRight")
     assert page.locator("#denoise").is_visible()
     page.keyboard.press("End")
-    assert page.locator("#models td", has_text="2").is_visible()
+    page.locator("#models td", has_text="2").wait_for()  # the cards are fetched after the page is ready
     page.keyboard.press("Home")
     page.get_by_label("Seed").first.focus()
     page.keyboard.type("3")
