@@ -13,7 +13,7 @@ import hiss
 
 SOURCE = Path(hiss.__file__).parent
 ORDER = (
-    *("errors", "spec", "types", "captions", "noise", "audio", "plot", "signal", "diffusion", "networks"),
+    *("errors", "spec", "types", "once", "captions", "noise", "audio", "plot", "signal", "diffusion", "networks"),
     *("vocoders", "autoencoder", "representations", "clap", "conditioners"),
     *("config", "model", "lora", "rounding", "saved"),
     *("denoising", "generation", "prompting", "pipeline", "denoise_files", "denoise_folders"),

@@ -267,3 +267,12 @@ def test_windows_without_overlap_are_cleaned_each_on_its_own() -> None:
     whole = streamed(DenoisingStream(model, RATE), recording, 999)
     parts = [streamed(DenoisingStream(model, RATE), part, 999) for part in recording.split(CONFIG.window, dim=1)]
     torch.testing.assert_close(whole, torch.cat(parts, dim=1), atol=1e-6, rtol=1e-5)
+
+
+def test_what_a_stream_gives_back_can_be_changed_and_trained_with() -> None:
+    stream = DenoisingStream(awake(CONFIG), sample_rate=RATE)
+    made = torch.cat([stream.push(piece) for piece in torch.full((1, RATE), 0.1).split(64, dim=1)], dim=1)
+    made *= 2
+    leaf = torch.ones(1, requires_grad=True)
+    (leaf * made.square()).sum().backward()
+    assert leaf.grad is not None

@@ -174,6 +174,7 @@ class _Frames:
         self._level: State | None = None
         self._states: dict[int, State] = {}
 
+    @torch.inference_mode()  # without it a stream of single frames takes a quarter longer
     def push(self, samples: Tensor, *, last: bool = False) -> Tensor:
         audio = samples[:, None].expand(-1, self.model.config.channels, -1)
         encoded = self.coding.encode(audio.to(self.model.device), last=last)

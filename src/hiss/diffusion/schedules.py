@@ -3,12 +3,12 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from hiss.errors import UsageError
+from hiss.once import once
 from hiss.spec import Spec
 
 
@@ -207,14 +207,14 @@ def _check_range(sigma_min: float, sigma_max: float) -> None:
         raise UsageError(f"noise levels need 0 < sigma_min < sigma_max, not {sigma_min} and {sigma_max}")
 
 
-@cache
+@once
 def _linear(schedule: Linear) -> Tensor:
     power = 0.5 if schedule.scaled else 1.0
     ends = schedule.beta_start**power, schedule.beta_end**power
     return _log_sigmas(torch.linspace(*ends, schedule.levels, dtype=torch.float64) ** (1 / power))
 
 
-@cache
+@once
 def _cosine(schedule: Cosine) -> Tensor:
     t = torch.linspace(0, 1, schedule.levels + 1, dtype=torch.float64)
     alphabar = torch.cos((t + schedule.offset) / (1 + schedule.offset) * math.pi / 2) ** 2

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hiss.audio import Audio
+from hiss.once import once
 from hiss.signal.mel import log_mel
 from hiss.signal.stft import stft
 
@@ -196,7 +196,7 @@ def _semitones(audio: Tensor) -> Tensor:
     return _filters() @ stft(audio, n_fft=4096, hop=512).abs()
 
 
-@lru_cache(maxsize=1)
+@once
 def _filters() -> Tensor:
     """Returns filters [notes, bins]: each a triangle from one note to the next but one, or at least two bins wide."""
     hertz = torch.arange(2049) * (RATE / 4096)

@@ -4,7 +4,6 @@ Every function takes recordings of one length and rate; several channels count a
 """
 
 import importlib
-import importlib.util
 import math
 import warnings
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from hiss.audio import Audio
 from hiss.errors import HissError
+from hiss.signal.opinions import OPINION_RATE, OPINIONS, published_network
 from hiss.signal.stft import stft
 
 CEILING = 100.0
@@ -24,12 +24,7 @@ SILENCE = 1e-7
 """RMS, -140 dBFS, below which nothing is heard."""
 
 _PESQ_PIECE = 20.0  # seconds; P.862 is meant for 8 to 20 s, and its code overruns its memory past 50 utterances
-_OPINIONS = {
-    "dnsmos_sig": (0.0052439, 1.22083953, -0.08397278),
-    "dnsmos_bak": (-0.39604546, 1.60915514, -0.13166888),
-    "dnsmos_ovrl": (0.04602535, 1.11546468, -0.06766283),
-}  # constant, linear and square term for each output of the network, in its order
-_OPINION_RATE, _OPINION_WINDOW = 16000, 144_160  # Hz, samples: 9.01 s
+_OPINION_WINDOW = 144_160  # samples: 9.01 s
 _NOISE_RULES, _SPEECH_RULES = 100.0, 10.0  # power ratios (20 and 10 dB) from which a cell belongs to one of the two
 
 
@@ -182,7 +177,7 @@ class Dnsmos:
             HissError: onnxruntime is not installed, or there is no such file.
         """
         runtime = package("onnxruntime", "DNSMOS")
-        file = _published() if path is None else Path(path)
+        file = published_network() if path is None else Path(path)
         if not file.is_file():
             raise HissError(f"there is no DNSMOS network {file}; give the path of sig_bak_ovr.onnx")
         options = runtime.SessionOptions()
@@ -198,24 +193,24 @@ class Dnsmos:
         A shorter recording is repeated. The windows are those of `speechmos`, so that figures can be compared.
         """
         if not audio.samples.shape[1]:
-            return dict.fromkeys(_OPINIONS)
-        wave = _wave(audio, _OPINION_RATE).float()
+            return dict.fromkeys(OPINIONS)
+        wave = _wave(audio, OPINION_RATE).float()
         wave = wave / wave.abs().amax().clamp(min=1)  # the network knows nothing beyond full scale
         while len(wave) < _OPINION_WINDOW:
             wave = torch.cat([wave, wave])
-        seconds = range(max(1, len(wave) // _OPINION_RATE - 9))
+        seconds = range(max(1, len(wave) // OPINION_RATE - 9))
         # The authors' code loses the windows whose end, in floating point, comes out a sample short.
         kept = [
             second
             for second in seconds
-            if int((second + 9.01) * _OPINION_RATE) - second * _OPINION_RATE >= _OPINION_WINDOW
+            if int((second + 9.01) * OPINION_RATE) - second * OPINION_RATE >= _OPINION_WINDOW
         ]
-        windows = wave.unfold(0, _OPINION_WINDOW, _OPINION_RATE)[kept]
+        windows = wave.unfold(0, _OPINION_WINDOW, OPINION_RATE)[kept]
         [name] = [port.name for port in self._session.get_inputs()]
         raw = torch.cat([torch.from_numpy(self._session.run(None, {name: one.numpy()})[0]) for one in windows.split(1)])
         return {
             figure: float((a + b * column + c * column**2).mean())
-            for (figure, (a, b, c)), column in zip(_OPINIONS.items(), raw.double().T, strict=True)
+            for (figure, (a, b, c)), column in zip(OPINIONS.items(), raw.double().T, strict=True)
         }
 
 
@@ -225,14 +220,6 @@ def package(name: str, what: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise HissError(f"{what} needs the package {name}: pip install 'hiss[metrics]'") from error
-
-
-def _published() -> Path:
-    """Returns where the package speechmos keeps the network; its code, which asks for more packages, is not run."""
-    found = importlib.util.find_spec("speechmos")
-    if found is None or not found.submodule_search_locations:
-        raise HissError("DNSMOS needs the package speechmos: pip install 'hiss[metrics]', or give an ONNX file")
-    return Path(found.submodule_search_locations[0]) / "dnsmos_models" / "sig_bak_ovr.onnx"
 
 
 def _wave(audio: Audio, rate: int | None = None) -> Tensor:

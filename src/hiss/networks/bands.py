@@ -126,11 +126,19 @@ class Block(nn.Module):
         """Returns x plus what the layers say, and the state of the layer along the frames after the last of them."""
         bands, frames, batch, channels = x.shape
         inputs = self.enter_frames(x, embedding).transpose(0, 1).reshape(frames, -1, channels)
-        recurrent, state = self.frames(inputs, state)
+        recurrent, state = self._recurrent(inputs, state)
         along = self.leave_frames(recurrent)
         x = x + along.reshape(frames, bands, batch, channels).transpose(0, 1)
         across = self.leave_bands(self.bands(self.enter_bands(x, embedding).reshape(bands, -1, channels))[0])
         return x + across.reshape(x.shape), state
+
+    def _recurrent(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+        if len(inputs) > 1 or not state:
+            made, state = self.frames(inputs, state)
+            return made, state
+        # In a stream frames come one by one, and for a single one the kernel of a sequence takes twice as long.
+        hidden, cell = torch.lstm_cell(inputs[0], [part[0] for part in state], *self.frames.all_weights[0])
+        return hidden[None], (hidden[None], cell[None])
 
 
 class Bands(Network):

@@ -3,12 +3,15 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hiss.errors import UsageError
+from hiss.signal.opinions import opinion_error, opinion_network
 from hiss.signal.perceptual import perceptual_error
 from hiss.signal.stft import compress, stft
 from hiss.spec import Spec
@@ -153,6 +156,33 @@ class Perceptual(LossConfig, name="perceptual"):
 
     def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
         return perceptual_error(estimate, target, sample_rate=self.sample_rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opinion(LossConfig, name="opinion"):
+    """How many points of opinion DNSMOS takes from the estimate, compared with its target; see `opinion_error`."""
+
+    on = "audio"
+    share: float = 1.0
+    """Share of each batch that is judged, for the whole; a judgement takes as long as training a small network does."""
+    sample_rate: int = 16000
+    """Hz of the audio."""
+    network: str | None = None
+    """Path of the network, an ONNX file; that of the package `speechmos` by default."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.share <= 1:
+            raise UsageError(f"the share of a batch that is judged must be above 0 and at most 1, not {self.share}")
+        if self.sample_rate < 1:
+            raise UsageError(f"a sample rate must be at least 1 Hz, not {self.sample_rate}")
+
+    def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
+        count = max(1, round(self.share * len(target)))
+        judge = opinion_network(None if self.network is None else Path(self.network)).to(target.device)
+        error = opinion_error(estimate[:count], target[:count], judge, sample_rate=self.sample_rate)
+        error = error * (len(target) / count)
+        return functional.pad(error, (0, len(target) - count))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,18 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hiss.errors import UsageError
+from hiss.once import once
 from hiss.signal.stft import stft
 from hiss.spec import Spec
 
 
-@lru_cache(maxsize=32)
+@once
 def mel_filters(sample_rate: int, n_fft: int, bins: int, low: float = 0.0, high: float | None = None) -> Tensor:
     """Returns triangular mel filters [bins, n_fft // 2 + 1] on Slaney's scale, each of unit area over Hz.
 

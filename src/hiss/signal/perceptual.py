@@ -1,11 +1,10 @@
 """How much worse speech sounds: a differentiable sketch of PESQ, the measure of ITU-T P.862."""
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hiss.once import once
 from hiss.signal.stft import stft
 
 _HIGHEST = 8000.0
@@ -80,7 +79,7 @@ def _bands(audio: Tensor, sample_rate: int) -> Tensor:
     return torch.einsum("bf,nft->nbt", _filters(sample_rate).to(power), scaled)
 
 
-@lru_cache(maxsize=4)
+@once
 def _filters(sample_rate: int) -> Tensor:
     """Returns which bin [bands, bins] belongs to which band, as ones and zeros."""
     window = 2 * round(0.016 * sample_rate)
@@ -92,7 +91,7 @@ def _filters(sample_rate: int) -> Tensor:
     return filters[filters.any(dim=1)].float()
 
 
-@lru_cache(maxsize=4)
+@once
 def _hearing(sample_rate: int) -> tuple[Tensor, Tensor]:
     """Returns the bark [bands] of the bands, and the power [bands] below which nothing is heard."""
     filters = _filters(sample_rate).double()

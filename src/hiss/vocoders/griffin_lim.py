@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from hiss.errors import UsageError
 from hiss.noise import seeded
+from hiss.once import once
 from hiss.signal.mel import MelProfile, mel_filters
 from hiss.signal.stft import istft, stft
 from hiss.vocoders.base import Vocoder, VocoderConfig, inside, surrounded
@@ -103,7 +103,7 @@ class GriffinLim(Vocoder):
         """Measures nothing: the mel spectrum is taken as it is."""
 
 
-@lru_cache(maxsize=8)
+@once
 def _inverse(profile: MelProfile) -> Tensor:
     """Returns the pseudo-inverse [n_fft // 2 + 1, bins] of the mel filters of a profile."""
     filters = mel_filters(profile.sample_rate, profile.n_fft, profile.bins, profile.low, profile.high)
