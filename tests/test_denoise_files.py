@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from denoisers import RATE, noise, tiny_denoiser, write_noise
 
 import hiss
-from hiss.audio import Audio, Form
+from hiss.audio import Audio, Form, read_blocks
 from hiss.denoise_files import Job, denoise_file, denoise_together
 from hiss.errors import HissError, UsageError
 from hiss.pipeline import Pipeline
@@ -139,6 +141,56 @@ def test_files_cleaned_together_are_those_cleaned_alone(pipeline: Pipeline, tmp_
         alone, together = Audio.load(tmp_path / "alone.wav").samples, Audio.load(job.target).samples
         assert alone.shape == together.shape
         torch.testing.assert_close(together, alone, atol=2**-14, rtol=0)
+
+
+def test_files_of_many_channels_are_cut_into_the_same_blocks(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [write_noise(tmp_path / f"{count}.wav", channels=count) for count in (1, 5)]
+    jobs = [Job(source, tmp_path / "together" / source.name) for source in sources]
+    wanted = [clean(pipeline, source) for source in sources]
+    monkeypatch.setattr("hiss.denoise_files._LARGEST", 1000)
+    denoise_together(pipeline, [(job, Form.of(job.source)) for job in jobs])
+    for job, samples in zip(jobs, wanted, strict=True):
+        torch.testing.assert_close(Audio.load(job.target).samples, samples, atol=2**-14, rtol=0)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(2**31 - 1, 1), (192_000, 256)])
+def test_an_absurd_header_takes_no_absurd_memory(
+    rate: int, channels: int, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Echo:
+        def push(self, samples: torch.Tensor) -> torch.Tensor:
+            return samples
+
+        def finish(self) -> torch.Tensor:
+            return torch.zeros(channels, 0)
+
+    soundfile.write(tmp_path / "a.wav", np.zeros((10, channels)), rate)
+    monkeypatch.setattr(pipeline, "stream", lambda *_, **__: Echo())
+    tracemalloc.start()
+    denoise_file(pipeline, tmp_path / "a.wav", tmp_path / "b.wav")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert soundfile.info(tmp_path / "b.wav").frames == 10
+    assert most < 200e6
+
+
+def test_a_file_that_takes_too_much_memory_harms_no_other(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path, *, samples: int) -> Iterator[torch.Tensor]:
+        if path.stem == "large":
+            raise MemoryError
+        yield from read_blocks(path, samples=samples)
+
+    monkeypatch.setattr("hiss.denoise_files.read_blocks", read)
+    sources = [write_noise(tmp_path / f"{name}.wav") for name in ("large", "good")]
+    jobs = [Job(source, tmp_path / "out" / source.name) for source in sources]
+    large, good = denoise_together(pipeline, [(job, Form.of(job.source)) for job in jobs])
+    assert "not enough memory for" in str(large.error)
+    assert good.error is None
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.wav"]
 
 
 def test_a_file_that_fails_harms_no_other(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -104,6 +104,20 @@ def test_a_folder_without_recordings_says_so() -> None:
         planned("in", output="out")
 
 
+def test_recordings_in_formats_that_are_not_read_fail_and_are_in_no_ones_way(model: str) -> None:
+    write_noise(Path("in/a.wav"))
+    write_noise(Path("in/b.wav"))
+    touch("in/a.m4a", "in/b.webm/c.txt")  # the first was converted, the second is a folder
+    for name in ("in/talk.m4a", "in/talk.mp4"):
+        Path(name).write_bytes(b"\0\0\0\x20ftypM4A " * 99)
+    outcomes = denoise_files(plan([Path("in")], Path("out")), Way(model))
+    assert {one.job.source.name: str(one.error) for one in outcomes if one.error is not None} == {
+        f"talk.{ending}": f"cannot read in/talk.{ending} as audio: {ending} is not read here; convert it with ffmpeg"
+        for ending in ("m4a", "mp4")
+    }
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.wav", "b.wav"]
+
+
 def test_shares_are_fixed_by_the_list_and_are_all_of_it() -> None:
     jobs = [Job(Path(f"{number}.wav"), Path(f"out/{number}.wav")) for number in range(7)]
     shares = [share(jobs, rank=rank, world=3) for rank in range(3)]

@@ -254,11 +254,37 @@ def test_pieces_that_do_not_fit_are_refused() -> None:
     stream = DenoisingStream(awake(CONFIG), RATE, 2)
     with pytest.raises(UsageError, match="pieces"):
         stream.push(torch.zeros(1, 10))
-    with pytest.raises(HissError, match="NaN"):
-        stream.push(torch.full((2, 10), math.nan))
+    with pytest.raises(UsageError, match=r"floating-point samples in \[-1, 1\], not torch\.int16; scale them first"):
+        stream.push(torch.zeros(2, 10, dtype=torch.int16))
+    for beyond in (math.nan, 1e300):
+        with pytest.raises(HissError, match="NaN"):
+            stream.push(torch.full((2, 10), beyond, dtype=torch.float64))
     assert stream.finish().shape == (2, 0)
     with pytest.raises(UsageError, match="finished"):
         stream.push(torch.zeros(2, 10))
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("rate", [RATE, 8000])
+def test_pieces_may_need_gradients_and_lie_on_any_device(rate: int, device: str) -> None:
+    model, recording = awake(CONFIG), noisy(1501)
+    wanted = streamed(DenoisingStream(model, rate, keep_db=6.0), recording, 500)
+    elsewhere = recording.to(device, torch.float64).requires_grad_()
+    made = streamed(DenoisingStream(model, rate, keep_db=6.0), elsewhere, 500)
+    assert (made.dtype, made.device.type, made.requires_grad) == (torch.float32, "cpu", False)
+    torch.testing.assert_close(made, wanted)
 
 
 def test_windows_without_overlap_are_cleaned_each_on_its_own() -> None:

@@ -18,6 +18,7 @@ from hiss.networks.layers import blind
 from hiss.networks.unet import UNetConfig
 from hiss.noise import generators, seeded
 from hiss.representations.waveform import WaveformConfig
+from hiss.signal.losses import Opinion, Perceptual
 from hiss.types import Batch, Condition, Prompt
 
 CONFIG = ModelConfig(
@@ -86,6 +87,8 @@ def test_a_config_survives_the_round_trip() -> None:
         ({"seconds": 0.0}, "positive"),
         ({"weighting": "none"}, "leaves only the auxiliary losses"),
         ({"own_estimates": 1.1}, "own_estimates is a share"),
+        ({"losses": (Perceptual(),)}, "the loss perceptual hears 16000 Hz, the model makes 1000 Hz"),
+        ({"losses": (Opinion(sample_rate=48_000),)}, "the loss opinion hears 48000 Hz, the model makes 1000 Hz"),
     ],
 )
 def test_an_impossible_config_is_refused(change: dict[str, object], word: str) -> None:
@@ -189,6 +192,19 @@ def test_longer_sounds_are_made_in_windows_that_share_what_was_asked_for(overlap
     made.denoiser.register_forward_hook(lambda denoiser, inputs, output: seen.append(output.shape[-1]))
     made.sample([Prompt()], 4 * CONFIG.samples, steps=1, sampler="ddim", generator=seeded(0))
     assert seen == [CONFIG.samples] * windows
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_more_windows_are_evaluated_at_once_than_sounds_are_made(
+    count: int, model: AudioDiffusionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "_together", len)  # as on a GPU
+    seen: list[int] = []
+    hook = model.denoiser.register_forward_hook(lambda denoiser, inputs, output: seen.append(len(output)))
+    prompts = [Prompt(labels={"pitch": "low"})] * count
+    model.sample(prompts, 4 * CONFIG.samples, steps=1, sampler="ddim", generator=seeded(0))
+    hook.remove()
+    assert seen == [2 * count] * 7  # guided: with the prompt and without
 
 
 def test_the_label_decides_the_pitch(model: AudioDiffusionModel) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import denoisers
 import pytest
@@ -70,6 +71,14 @@ def gain(pipeline: Pipeline, steps: int) -> float:
     recordings = torch.stack([prompt.recording for prompt in batch.prompts if prompt.recording is not None])
     made = torch.stack([pipeline.denoise(Audio(one, 4000), steps=steps).samples for one in recordings])
     return float((si_sdr(made, batch.audio) - si_sdr(recordings, batch.audio)).mean())
+
+
+@pytest.mark.parametrize("asked", [{}, {"count": 2}, {"prompt": "7"}, {"init": noisy()}, {"prompt": noisy()}])
+def test_a_model_that_denoises_generates_nothing_of_nothing(pipeline: Pipeline, asked: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="denoises and cannot generate; take denoise"):
+        pipeline.generate(**asked)
+    given = noisy().samples
+    assert pipeline.generate(Prompt(recording=given), seed=0).samples.shape == given.shape
 
 
 def test_one_step_takes_noise_away_and_more_steps_do_too(pipeline: Pipeline) -> None:

@@ -99,6 +99,13 @@ class ModelConfig(Spec):
             raise unknown("weighting", self.weighting, WEIGHTINGS)
         if self.weighting == "none" and (self.uncertainty or not self.losses):
             raise UsageError("weighting none leaves only the auxiliary losses: name some, and set uncertainty to false")
+        for loss in self.losses:
+            rate = getattr(loss, "sample_rate", self.sample_rate)  # only some hear in Hz
+            if rate != self.sample_rate:
+                raise UsageError(
+                    f"the loss {loss.name} hears {rate} Hz, the model makes {self.sample_rate} Hz: "
+                    f"set its sample_rate to {self.sample_rate}"
+                )
         if not 0 <= self.own_estimates <= 1:
             raise UsageError(f"own_estimates is a share from 0 to 1, not {self.own_estimates}")
         if self.sampling.steer and sum(isinstance(one, WordsConfig) for one in self.conditioners) != 1:

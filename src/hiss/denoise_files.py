@@ -14,6 +14,8 @@ from hiss.denoising import BLOCK
 from hiss.errors import HissError
 from hiss.pipeline import Pipeline, load
 
+_LARGEST = 1 << 24  # samples of a block, all channels together: what a header says of rate and channels may be absurd
+
 
 @dataclass(frozen=True)
 class Job:
@@ -99,9 +101,11 @@ def denoise_together(
     """
     rate = jobs[0][1].sample_rate
     channels = [form.channels for _, form in jobs]
+    # One size for all files: a shorter block is taken for the end of its file.
+    samples = max(1, min(round(BLOCK * rate), _LARGEST // sum(channels)))
     stream = pipeline.stream(rate, sum(channels), steps=steps, keep_db=keep_db)
     with ExitStack() as stack:
-        tracks = [stack.enter_context(_Track(job, form)) for job, form in jobs]
+        tracks = [stack.enter_context(_Track(job, form, samples)) for job, form in jobs]
         while longest := max(map(_length, blocks := [track.read() for track in tracks])):
             noisy = torch.cat([functional.pad(block, (0, longest - _length(block))) for block in blocks])
             for track, clean in zip(tracks, stream.push(noisy).split(channels), strict=True):
@@ -117,8 +121,9 @@ def denoise_together(
 class _Track:
     """A file on its way through a stream; after an error nothing comes from it, and nothing is written."""
 
-    def __init__(self, job: Job, form: Form) -> None:
-        self.job, self.form = job, form
+    def __init__(self, job: Job, form: Form, block: int) -> None:
+        """`block` is how many samples are read at once."""
+        self.job, self.form, self.block = job, form, block
         self.samples = 0
         self.error: HissError | None = None
         self._blocks: Iterator[Tensor] = iter(())
@@ -133,7 +138,7 @@ class _Track:
                 raise HissError(f"cannot make the folder {target.parent}: {error.strerror}") from error
             subtype = self.form.kept_in(target.suffix.lstrip("."))
             self._writer = BlockWriter(target, sample_rate=rate, channels=self.form.channels, subtype=subtype)
-            self._blocks = read_blocks(self.job.source, samples=round(BLOCK * rate))
+            self._blocks = read_blocks(self.job.source, samples=self.block)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,8 +169,13 @@ class _Track:
         try:
             yield
         except HissError as error:
-            self.error = error
-            self._end()
+            self._fail(error)
+        except MemoryError:
+            self._fail(HissError(f"not enough memory for {self.job.source}; close other programs, or split the file"))
+
+    def _fail(self, error: HissError) -> None:
+        self.error = error
+        self._end()
 
     def _end(self) -> None:
         self._blocks = iter(())

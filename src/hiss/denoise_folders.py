@@ -18,7 +18,7 @@ from types import FrameType
 
 import torch
 
-from hiss.audio import ENDINGS, FORMATS, Form, is_audio, visible
+from hiss.audio import ENDINGS, FORMATS, UNREAD, Form, all_audio, visible
 from hiss.denoise_files import Job, Outcome, denoise_together
 from hiss.denoising import coding_by_frames
 from hiss.errors import HissError, UsageError, unknown
@@ -111,17 +111,21 @@ def _many(inputs: Sequence[Path]) -> bool:
 def _found(folder: Path, output: Path) -> list[Path]:
     """Returns the audio files in a folder, without those of earlier runs if the output lies in it."""
     own, out = folder.resolve(), output.resolve()
-    paths = [path for path in visible(folder) if is_audio(path)]
+    paths = visible(folder)
     if out != own and out.is_relative_to(own):
         paths = [path for path in paths if not path.resolve().is_relative_to(out)]
+    paths = all_audio(paths)
     if not paths:
         raise HissError(f"the folder {folder} holds no audio file; looked for {', '.join(ENDINGS)} in it and below")
     return paths
 
 
 def _named(path: Path, file_format: str | None) -> Path:
-    if file_format is None and path.suffix.lower().lstrip(".") in FORMATS:
+    ending = path.suffix.lower().lstrip(".")
+    if file_format is None and ending in FORMATS:
         return path
+    if ending in UNREAD:  # nothing comes of it, so it shall not be in the way of a namesake
+        path = path.with_name(f"{path.name}.{ending}")
     return path.with_suffix(f".{file_format or 'wav'}")
 
 

@@ -88,18 +88,26 @@ class DenoisingStream:
     def push(self, samples: Tensor) -> Tensor:
         """Returns the clean samples [channels, samples], maybe none, that the next [channels, samples] complete.
 
+        Samples are floating point in [-1, 1], of any precision and on any device; float32 on the CPU comes out, without
+        a gradient.
+
         Raises:
-            UsageError: the piece has other channels, or the stream is finished.
+            UsageError: the piece has other channels or whole numbers, or the stream is finished.
             HissError: the piece holds NaN or infinity.
         """
         if self._finished:
             raise UsageError("this stream is finished; open another one for the next recording")
         if samples.ndim != 2 or len(samples) != self.channels:
             raise UsageError(f"this stream takes pieces [{self.channels}, samples], not {list(samples.shape)}")
+        if not samples.is_floating_point():
+            raise UsageError(
+                f"this stream takes floating-point samples in [-1, 1], not {samples.dtype}; scale them first"
+            )
+        samples = samples.detach().to("cpu", torch.float32)
         if not bool(torch.isfinite(samples).all()):
             raise HissError("the recording holds NaN or infinite samples; export it again from its source")
         size = max(1, round(BLOCK * self.sample_rate))
-        return torch.cat([self._cleaned(block) for block in samples.float().split(size, dim=1)], dim=1)
+        return torch.cat([self._cleaned(block) for block in samples.split(size, dim=1)], dim=1)
 
     def finish(self) -> Tensor:
         """Returns the rest of the clean recording [channels, samples]."""

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from hiss.audio import Audio
+from hiss.audio import Audio, Level
 from hiss.config import ModelConfig
 from hiss.errors import UsageError
 from hiss.model import Edit
@@ -15,6 +15,9 @@ LONGEST = 86_400.0
 """Seconds that can be asked for at once: a day."""
 MOST_SOUNDS = 100_000
 """Sounds of a prompt that can be asked for at once."""
+
+STRENGTH = 0.5
+"""How far a variation goes where nothing else is asked for."""
 
 CROSSFADE = 0.005
 """Seconds over which what is kept of a recording passes into what is made anew."""
@@ -91,13 +94,16 @@ def edit_asked(
     What is made anew fades into what is kept, in a `loop` also where its end meets its start.
 
     Raises:
-        UsageError: there are several, or inpainting lacks its span, or the span lies outside.
+        UsageError: there are several, or inpainting lacks its span, or the span lies outside, or there is a strength
+            and nothing to vary.
     """
     source = init or continue_from or inpaint
     if sum(one is not None for one in (init, continue_from, inpaint)) > 1:
         raise UsageError("only one recording can be edited at a time: init, continue_from or inpaint")
     if (inpaint is None) != (span is None):
         raise UsageError("inpaint and span belong together: the recording, and the seconds of it to make anew")
+    if init is None and strength != STRENGTH:
+        raise UsageError("strength belongs to init, the recording to vary; leave it out without one")
     if source is None:
         return None
     fitted = source if source.channels == config.channels else source.mono().to_channels(config.channels)
@@ -122,6 +128,14 @@ def edit_asked(
         around = torch.minimum((first - position) % samples, (position - behind) % samples)
         outside = torch.where(outside > 0, around, outside)
     return Edit(known, keep=(outside / (CROSSFADE * config.sample_rate)).clamp(0, 1))
+
+
+def level_asked(normalize: Level | None, *, keeps: bool) -> Level:
+    """Returns the level that sounds are brought to: `normalize`, or where that is left open "peak".
+
+    It is "none" where they keep a part of a recording, which so stays as loud as it was.
+    """
+    return normalize or ("none" if keeps else "peak")
 
 
 def overall(watch: Watch | None, first: int, here: int, count: int) -> Watch | None:

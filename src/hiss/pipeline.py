@@ -216,7 +216,8 @@ class Pipeline:
             watch: called after each step with (steps done, steps in all, current estimate).
 
         Raises:
-            UsageError: an argument is out of range or does not go with this model or with another argument.
+            UsageError: an argument is out of range or does not go with this model or with another argument, or the
+                model denoises and a prompt holds no recording.
         """
         if isinstance(prompt, Audio):
             if init is not None:
@@ -225,6 +226,8 @@ class Pipeline:
         asked = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, str) else [prompt]
         if not asked:
             raise UsageError("the list of prompts is empty; leave it out for any sound")
+        if self.denoises and not all(isinstance(one, Prompt) and one.recording is not None for one in asked):
+            raise UsageError("this model denoises and cannot generate; take denoise, and give it a recording to clean")
         if count is None and len(asked) > 1:
             raise UsageError("several prompts need count, how many to make of each")
         check(

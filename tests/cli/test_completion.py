@@ -26,6 +26,7 @@ def offered(line: str) -> list[str]:
         ("hiss eval", ["evaluate"]),
         ("hiss generate 7 --model dig", ["digits"]),
         ("hiss train denoise-1", ["denoise-16k"]),
+        ("hiss recipes denoise-1", ["denoise-16k"]),
     ],
 )
 def test_the_shell_is_offered_what_fits(line: str, expected: list[str]) -> None:

@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from hiss.audio import Audio
 from hiss.audio.pcm import Pcm
 from hiss.cli import app
+from hiss.denoise_files import Job
 from hiss.pipeline import Pipeline, bundled
 
 LIMITED = [
@@ -46,7 +47,7 @@ def model(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -108,6 +109,22 @@ def test_a_line_repeated_goes_on_where_it_stopped(model: Path) -> None:
     assert Audio.load("out/a.wav").seconds == 0.5
 
 
+def test_no_recording_is_compared_with_every_other(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abcd":
+        write_noise(Path(f"in/{name}.wav"), 0.1)
+    write_noise(Path("out/d.wav"), 0.1)
+    compared: list[object] = []
+
+    def equal(one: Job, other: object) -> bool:
+        compared.append(other)
+        return one is other
+
+    monkeypatch.setattr(Job, "__eq__", equal)
+    report = json.loads(hiss("denoise", "in", "-m", model, "--json").stdout)
+    assert [one["file"] for one in report["skipped"]] == ["out/d.wav"]
+    assert compared == []
+
+
 def test_machines_share_the_files(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "abc":
         write_noise(Path(f"in/{name}.wav"), 0.1)
@@ -119,6 +136,36 @@ def test_machines_share_the_files(model: Path, monkeypatch: pytest.MonkeyPatch) 
     assert shares == [["out/a.wav", "out/c.wav"], ["out/b.wav"]]
     monkeypatch.setenv("RANK", "two")
     refused(hiss("denoise", "in", "-m", model), 2, says="variable RANK must be a whole number from 0 on, not 'two'")
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_waits_for_those_that_work_or_have_nothing_to_do(model: Path) -> None:
+    write_noise(Path("in/b.wav"), 600.0)
+    text(Path("in/a.wav"))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "--no-python"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    line = [*launcher, *HISS, "denoise", "in", "-m", str(model), "-j", "1"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    assert done.returncode == 1
+    assert "this process failed and waits for the others: cannot read in/a.wav as audio" in done.stderr
+    assert done.stdout == "out/b.wav\n"
+    assert names(Path("out")) == ["b.wav"]
+
+
+def test_a_process_that_lost_the_others_says_so(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(*_: object, **__: object) -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    write_noise(Path("in/a.wav"), 0.1)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.distributed.init_process_group", lose)
+    result = hiss("denoise", "in", "-m", model)
+    assert result.exit_code == 1
+    assert result.stdout == "out/a.wav\n"
+    assert result.stderr == (
+        "error: another of the 2 processes was lost; what is finished is kept: repeat the line to do the rest\n"
+    )
 
 
 def test_a_recording_is_replaced_only_if_asked(model: Path) -> None:
@@ -441,3 +488,11 @@ def test_a_terminal_is_no_stream(model: Path) -> None:
     os.close(secondary)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --stream reads sound from stdin and writes it to stdout")
+
+
+def test_a_model_that_denoises_is_not_asked_to_generate(model: Path) -> None:
+    refused(hiss("generate", "--model", model, "-o", "x.wav"), 2, says="denoises and cannot generate; take denoise")
+    reference = write_noise(Path("real/0.wav")).parent
+    words = ("evaluate", "generation", "--model", model, "--reference", reference, "--embedding", "logmel")
+    refused(hiss(*words), 2, says="denoises and cannot generate; take denoise")
+    assert names(Path()) == ["real"]

@@ -8,6 +8,7 @@ import torch
 from command_line import hiss, refused
 
 from hiss.audio import Audio
+from hiss.errors import HissError
 
 
 class Quieter:
@@ -56,6 +57,31 @@ def test_a_picture_is_drawn(folders: list[str]) -> None:
     assert result.exit_code == 0, result.output
     assert Path("new/picture.png").exists()
     assert "picture: new/picture.png" in result.stderr
+
+
+def test_what_a_picture_needs_is_missed_before_the_work_begins(
+    folders: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hiss.cli.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("hiss.pipeline.load", lambda name, device=None: pytest.fail("it began"))
+    result = hiss("evaluate", "denoise", *folders, "--picture", "picture.png")
+    refused(result, 1, says="the package matplotlib is missing; install it with: pip install 'hiss[plot]'")
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_picture_that_fails_does_not_lose_the_report(
+    folders: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise HissError("the disk is full")
+
+    monkeypatch.setattr("hiss.cli.extras.find_spec", lambda name: name)
+    monkeypatch.setattr("hiss.evaluation.denoising.draw", full)
+    whole = hiss("evaluate", "denoise", *folders, *words).stdout
+    result = hiss("evaluate", "denoise", *folders, *words, "--picture", "picture.png")
+    assert result.exit_code == 1
+    assert "the disk is full" in result.stderr
+    assert len(result.stdout.splitlines()) == len(whole.splitlines()) > 1
 
 
 @pytest.mark.parametrize("steps", ["0", "1,1", "two", "1,,2"])

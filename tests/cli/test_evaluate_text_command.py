@@ -54,8 +54,11 @@ def test_a_model_makes_what_is_judged_by_a_clap(tones: Path, tmp_path: Path) -> 
 def test_wrong_use_is_refused(tones: Path, tmp_path: Path) -> None:
     words = ("evaluate", "text", "--reference", tones, "--embedding", "logmel")
     refused(hiss(*words), 2, says="either by --generated FOLDER or by --model NAME")
-    refused(hiss(*words, "--generated", tones, "--count", 3), 2, says="are for --model")
+    for option, value in (("--count", 3), ("--sampler", "euler")):
+        refused(hiss(*words, "--generated", tones, option, value), 2, says="are for --model")
     refused(hiss(*words, "--model", tiny_model(tmp_path / "tiny")), 2, says="reads no text")
+    made = ("--model", tiny_reader(tmp_path, *CAPTIONS), "--sampler", "walk")
+    refused(hiss(*words, *made), 2, says="unknown sampler 'walk'")
     refused(hiss(*words, "--generated", tones, "--clap", tones), 1, says="is no model folder")
     (tones / "0.json").unlink()
     refused(hiss(*words, "--generated", tones), 2, says="1 of 4 generated recordings have no caption")

@@ -179,6 +179,28 @@ def test_recordings_can_be_edited(model: Path, recording: Path, words: tuple[obj
 
 
 @pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (("--continue", "tone.wav"), True),
+        (("--inpaint", "tone.wav", "--span", "0.1:0.2"), True),
+        (("--inpaint", "tone.wav", "--span", "0.1:0.2", "--normalize", "peak"), False),
+        (("--init", "tone.wav"), False),
+    ],
+    ids=["continue", "inpaint", "inpaint, to a peak", "init"],
+)
+def test_what_is_kept_of_a_recording_stays_as_loud_unless_a_level_is_asked_for(
+    model: Path, recording: Path, words: tuple[object, ...], kept: bool
+) -> None:
+    before = 0.2 * Audio.load(recording).samples
+    Audio(before, 8000).save("tone.wav")
+    result = hiss("generate", "-m", model, *words, "--temperature", 0.1, "--seed", 0, "-o", "edited.wav")
+    assert result.exit_code == 0, result.output
+    edited = Audio.load("edited.wav")
+    assert (edited.peak == pytest.approx(10 ** (-1 / 20), abs=1e-3)) != kept
+    assert torch.allclose(edited.samples[:, :700], before[:, :700], atol=1e-3) == kept
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (("--length", -1), "length must be above 0"),
@@ -213,6 +235,9 @@ def test_recordings_can_be_edited(model: Path, recording: Path, words: tuple[obj
         (("--threads", 0), "--threads"),
         (("--strength", 0, "--init", "tone.wav"), "strength must be above 0"),
         (("--strength", 2, "--init", "tone.wav"), "strength must be above 0"),
+        (("--strength", 0.3, "--inpaint", "tone.wav", "--span", "0.1:0.2"), "strength belongs to init"),
+        (("--strength", 0.3, "--continue", "tone.wav"), "strength belongs to init"),
+        (("--strength", 0.3), "strength belongs to init"),
         (("--init", "tone.wav", "--continue", "tone.wav"), "only one recording"),
         (("--inpaint", "tone.wav"), "inpaint and span belong together"),
         (("--span", "0.1:0.2"), "inpaint and span belong together"),

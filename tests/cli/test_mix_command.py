@@ -105,4 +105,32 @@ def test_wrong_use_is_refused_in_one_sentence() -> None:
 def test_a_clean_recording_is_never_replaced() -> None:
     Path("clean/b.flac").unlink()
     mixed(out="clean")
-    refused(hiss("data", "mix", "--clean", "clean", "-o", "clean"), 2, says="is one of the clean recordings")
+    refused(hiss("data", "mix", "--clean", "clean", "-o", "clean"), 2, says="is one of the recordings to mix")
+
+
+@pytest.mark.parametrize("gain", [0.1, 0.0])
+def test_a_noise_is_never_replaced_even_if_it_is_not_used(gain: float) -> None:
+    noise = Path("noise/noisy_a.wav")
+    Audio(gain * torch.ones(700), 16000).save(noise)
+    before = noise.read_bytes()
+    words = ("--clean", "clean", "--noise", "noise", "-o", "noise")
+    refused(hiss("data", "mix", *words), 2, says="noisy_a.wav is one of the recordings to mix, and would be replaced")
+    assert noise.read_bytes() == before
+    assert names(Path("noise")) == ["n0.wav", "n1.wav", "noisy_a.wav"]
+
+
+def test_a_noise_whose_channels_cancel_each_other_is_refused() -> None:
+    Path("noise/n1.wav").unlink()
+    wave = 0.1 * torch.randn(1, 700, generator=seeded(0))
+    Audio(torch.cat([wave, -wave]), 16000).save("noise/n0.wav", subtype="FLOAT")
+    says = "the noise n0.wav is silent wherever it starts, as the mean of its channels at"
+    refused(hiss("data", "mix", "--clean", "clean", "--noise", "noise", "-o", "out"), 1, says=says)
+    assert not Path("out").exists()
+
+
+def test_a_noise_of_which_no_sample_is_left_is_refused() -> None:
+    Path("noise/n1.wav").unlink()
+    Audio(torch.full((1,), 0.1), 44100).save("noise/n0.wav")
+    says = "the noise n0.wav is too short: nothing is left at"
+    refused(hiss("data", "mix", "--clean", "clean", "--noise", "noise", "-o", "out"), 1, says=says)
+    assert not Path("out").exists()

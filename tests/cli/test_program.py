@@ -20,6 +20,7 @@ COMMANDS = [
     "generate",
     "denoise",
     "train",
+    "recipes",
     "models",
     "convert",
     "plot",

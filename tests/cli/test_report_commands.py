@@ -111,7 +111,8 @@ def test_what_was_asked_is_read_from_the_names_that_generate_gives(tmp_path: Pat
     model = tiny_model(tmp_path / "tiny")
     for digit in (7, 8):
         assert hiss("generate", digit, "-m", model, "-n", 3, "--seed", 0, "-o", tmp_path / "made").exit_code == 0
-    words = ("evaluate", "generation", "--reference", noises(tmp_path / "real", seed=0), "--generated")
+    real = noises(tmp_path / "real", seed=0)
+    words = ("evaluate", "generation", "--embedding", "digits", "--reference", real, "--generated")
     report = json.loads(hiss(*words, tmp_path / "made", "--json").stdout)
     assert set(report["accuracy"]) == {"digit"}
     assert set(report["class_accuracy"]["digit"]) == {"7", "8"}

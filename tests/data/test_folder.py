@@ -58,6 +58,20 @@ def test_hidden_files_are_not_looked_at(tmp_path: Path) -> None:
     assert [entry.key for entry in scan(tmp_path)[0]] == ["a.wav"]
 
 
+def test_recordings_in_formats_that_are_not_read_are_named_unless_they_were_converted(tmp_path: Path) -> None:
+    put(tmp_path / "a.wav")
+    put(tmp_path / "b.wav")
+    (tmp_path / "b.mp4").write_bytes(b"\0\0\0\x20ftypisom" * 99)
+    (tmp_path / "deep.webm").mkdir()
+    for name in ("c.M4A", "deep.webm/a.wma", "notes.pdf"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x20ftypM4A " * 99)
+    entries, skipped = scan(tmp_path)
+    assert [entry.key for entry in entries] == ["a.wav", "b.wav"]
+    assert [name for name, _ in skipped] == ["c.M4A", "deep.webm/a.wma"]
+    for ending, (_, reason) in zip(("m4a", "wma"), skipped, strict=True):
+        assert reason.endswith(f"as audio: {ending} is not read here; convert it with ffmpeg")
+
+
 # --- what is said about a recording ---
 
 

@@ -5,12 +5,14 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,8 +29,8 @@ def sound(seed: int = 0, *, rate: int = 8000, format: str = "flac", count: int =
     return Audio(torch.rand(count, generator=torch.Generator().manual_seed(seed)) - 0.5, rate).encode(format)
 
 
-def write(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
+def write(path: Path, members: dict[str, bytes], **options: Any) -> Path:
+    with tarfile.open(path, **{"mode": "w", **options}) as tar:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -55,6 +57,78 @@ def test_members_of_one_key_make_one_sample(tmp_path: Path) -> None:
         Sample("x/2", {"seg.wav": b"c"}),
         Sample("./3", {"txt": b"d"}),
     ]
+
+
+LONG = "folder/" * 20 + "b"
+MEMBERS = {"a.wav": b"a" * 700, "a.json": b"{}", f"{LONG}.wav": b"b" * 512, f"{LONG}.json": b""}
+BOTH = [Sample("a", {"wav": b"a" * 700, "json": b"{}"}), Sample(LONG, {"wav": b"b" * 512, "json": b""})]
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_archives_of_every_form_are_read(form: int, mode: str, tmp_path: Path) -> None:
+    assert list(samples(str(write(tmp_path / "a.tar", MEMBERS, mode=mode, format=form)))) == BOTH
+
+
+@pytest.mark.parametrize("form", ["v7", "oldgnu", "gnu", "ustar", "posix"])
+def test_archives_of_gnu_tar_are_read(form: str, tmp_path: Path) -> None:
+    tar = shutil.which("tar")
+    if tar is None or b"GNU tar" not in subprocess.run([tar, "--version"], check=True, stdout=subprocess.PIPE).stdout:
+        pytest.skip("GNU tar is not here")
+    names = [name for name in MEMBERS if form != "v7" or len(name) < 100]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(MEMBERS[name])
+    subprocess.run([tar, "-c", f"--format={form}", "-f", "x.tar", *names], cwd=tmp_path, check=True)
+    assert list(samples(str(tmp_path / "x.tar"))) == BOTH[: len(names) // 2]
+
+
+def test_one_block_of_zeros_is_an_end_too(tmp_path: Path) -> None:
+    shard = write(tmp_path / "a.tar", {"a.wav": b"a"})
+    shard.write_bytes(shard.read_bytes()[: 3 * 512])  # header, content, zeros
+    assert list(samples(str(shard))) == [Sample("a", {"wav": b"a"})]
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_shard_that_was_cut_off_anywhere_says_so(form: int, tmp_path: Path) -> None:
+    shard = write(tmp_path / "a.tar", MEMBERS, format=form)
+    content = shard.read_bytes()
+    end = len(content.rstrip(b"\0")) // 512 * 512 + 512  # of the last header
+    for length in range(0, end + 1, 64):
+        shard.write_bytes(content[:length])
+        found: list[Sample] = []
+        with pytest.raises(HissError, match=f"cannot read the shard {shard}: "):
+            found.extend(samples(str(shard)))
+        assert found in ([], BOTH[:1])
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_damaged_header_is_no_end(form: int, tmp_path: Path) -> None:
+    shard = write(tmp_path / "a.tar", MEMBERS, format=form)
+    with tarfile.open(shard) as tar:
+        starts = [member.offset for member in tar]
+    content = shard.read_bytes()
+    for start in starts:
+        for place in (0, 100, 130, 150, 156):  # name, mode, size, checksum, type
+            damaged = bytearray(content)
+            damaged[start + place] ^= 1
+            shard.write_bytes(damaged)
+            with pytest.raises(HissError, match=rf"bad checksum at byte {start}; it is damaged or was cut off"):
+                list(samples(str(shard)))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_sample_that_lost_its_metadata_is_not_used(cache: bool, tmp_path: Path) -> None:
+    shard = write(tmp_path / "a.tar", {"a.flac": sound(), "a.json": b'{"who": 1}', "b.flac": sound()})
+    with tarfile.open(shard) as tar:
+        starts = {member.name: member.offset for member in tar}
+    write(tmp_path / "b.tar", {"c.flac": sound(), "c.json": b'{"who": 2}'})
+    shard.write_bytes(shard.read_bytes()[: starts["a.json"]])
+    data = opened(tmp_path, cache=cache, labels={"who": "who"})
+    assert [prompt.labels for prompt in prompts(data)] == [{"who": "2"}]
+    [(name, reason)] = data.report.skipped
+    assert name == str(shard)
+    assert "empty header" in reason
 
 
 @pytest.mark.parametrize("cache", [True, False])

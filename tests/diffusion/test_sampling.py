@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from hiss.diffusion.sampling import SAMPLERS, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, euler, heun, sampler, unipc
+from hiss.diffusion.sampling import SAMPLERS, ddim, ddpm, dpmpp_2m, dpmpp_2m_sde, euler, heun, pingpong, sampler, unipc
 from hiss.diffusion.schedules import Cosine, Karras, Linear, NoiseSchedule
 from hiss.errors import UsageError
 from hiss.noise import generators, seeded
 from hiss.types import Denoise, Sampler
 
-DRAWING = ["ddpm", "dpmpp_2m_sde"]
+DRAWING = ["ddpm", "dpmpp_2m_sde", "pingpong"]
 MEAN = torch.tensor([0.5, 0.0, -2.0, 1.0], dtype=torch.float64)
 VARIANCE = torch.tensor([0.05, 0.3, 1.0, 2.0], dtype=torch.float64)
 
@@ -26,6 +26,11 @@ def gaussian(x: Tensor, sigma: Tensor) -> Tensor:
 def solution(x: Tensor, start: float, end: float) -> Tensor:
     """Where the probability flow of the Gaussian carries x from one level to another."""
     return MEAN + (x - MEAN) * ((VARIANCE + end**2) / (VARIANCE + start**2)).sqrt()
+
+
+def meant_for(name: str) -> Denoise:
+    """The denoiser that a sampler is made for: the exact one, or for `pingpong` the end of the probability flow."""
+    return (lambda x, sigma: solution(x, float(sigma), 0.0)) if name == "pingpong" else gaussian
 
 
 def error(walk: Sampler, steps: int) -> float:
@@ -72,6 +77,25 @@ def test_ddim_reaches_the_variance_for_any_eta(eta: float) -> None:
         eta=eta,
     )
     assert x.var().item() == pytest.approx(1, abs=0.02)
+
+
+def test_pingpong_returns_the_data_from_any_number_of_steps_of_a_consistency_model() -> None:
+    for steps in (1, 2, 5):
+        grid = Karras(0.5, 20.0).grid(steps)
+        x = MEAN + (VARIANCE + grid[0].double() ** 2).sqrt() * torch.randn(20_000, 1, 4, generator=seeded(0)).double()
+        y = pingpong(meant_for("pingpong"), x, grid, generator=seeded(steps))
+        torch.testing.assert_close(y.mean(dim=(0, 1)), MEAN, atol=0.04, rtol=0)
+        torch.testing.assert_close(y.var(dim=(0, 1)) / VARIANCE, torch.ones_like(VARIANCE), atol=0.04, rtol=0)
+
+
+def test_pingpong_adds_to_each_estimate_fresh_noise_of_the_next_level() -> None:
+    grid = torch.tensor([20.0, 3.0, 0.7, 0.0])
+    variance = 400 + VARIANCE
+    for level, lower in pairwise(grid.tolist()):
+        variance = (VARIANCE / (VARIANCE + level**2)) ** 2 * variance + lower**2
+    x = MEAN + (400 + VARIANCE).sqrt() * torch.randn(50_000, 1, 4, generator=seeded(0)).double()
+    y = pingpong(gaussian, x, grid, generator=seeded(1))
+    torch.testing.assert_close(y.var(dim=(0, 1)) / variance, torch.ones_like(VARIANCE), atol=0.03, rtol=0)
 
 
 @pytest.mark.parametrize("name", DRAWING)
@@ -162,15 +186,17 @@ class TestEverySampler:
     def test_many_steps_in_float32_come_near_the_data(self, name: str, schedule: NoiseSchedule) -> None:
         grid = schedule.grid(400)
         x = grid[0] * torch.randn(5000, 1, 4, generator=seeded(0))
-        y = SAMPLERS[name](lambda x, sigma: gaussian(x, sigma).to(x), x, grid, generator=seeded(1))
+        denoise = meant_for(name)
+        y = SAMPLERS[name](lambda x, sigma: denoise(x, sigma).to(x), x, grid, generator=seeded(1))
         torch.testing.assert_close(y.mean(dim=(0, 1)).double(), MEAN, atol=0.08, rtol=0)
         torch.testing.assert_close(y.var(dim=(0, 1)).double() / VARIANCE, torch.ones_like(VARIANCE), atol=0.12, rtol=0)
 
     def test_can_stop_above_zero(self, name: str) -> None:
         levels = Karras(0.5, 20.0).sigma(torch.linspace(1, 0, 401, dtype=torch.float64))
-        x = 20 * torch.randn(1, 50_000, generator=seeded(0))
-        y = SAMPLERS[name](lambda x, sigma: x / (1 + sigma.float() ** 2), x, levels, generator=seeded(1))
-        assert y.var().item() == pytest.approx(1 + 0.5**2, rel=0.03)
+        x = 20 * torch.randn(10_000, 1, 4, generator=seeded(0)).double()
+        y = SAMPLERS[name](meant_for(name), x, levels, generator=seeded(1))
+        expected = VARIANCE + 0.5**2
+        torch.testing.assert_close(y.var(dim=(0, 1)) / expected, torch.ones_like(expected), atol=0.05, rtol=0)
 
 
 def mixture(*, components: int, deviation: float) -> Denoise:

@@ -1,12 +1,23 @@
 """Noise schedules: their closed forms, the grids they give, and what they draw for training."""
 
+import math
 import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from hiss.diffusion.schedules import Cosine, Karras, Linear, LogNormal, NoiseSchedule, OneStep
+from hiss.diffusion.schedules import (
+    Angle,
+    Cosine,
+    Exponential,
+    Flow,
+    Karras,
+    Linear,
+    LogNormal,
+    NoiseSchedule,
+    OneStep,
+)
 from hiss.errors import UsageError
 
 SCHEDULES = [
@@ -17,7 +28,8 @@ SCHEDULES = [
 
 
 def test_the_family_has_the_schedules_of_the_literature() -> None:
-    assert set(NoiseSchedule.members) >= {"linear", "cosine", "karras", "lognormal"}
+    literature = {"linear", "cosine", "karras", "exponential", "flow", "angle", "lognormal"}
+    assert set(NoiseSchedule.members) >= literature
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -126,6 +138,43 @@ def test_karras_has_the_steps_of_the_paper() -> None:
     assert Karras().grid(steps).tolist() == pytest.approx([*expected, 0.0], rel=1e-6)
 
 
+@pytest.mark.parametrize("rho", [1.0, 0.5, 3.0])
+def test_exponential_levels_are_those_of_k_diffusion(rho: float) -> None:
+    low, high, steps = math.log(0.03), math.log(500.0), 12
+    expected = [math.exp((1 - i / (steps - 1)) ** rho * (high - low) + low) for i in range(steps)]
+    grid = Exponential(sigma_min=0.03, sigma_max=500.0, rho=rho).grid(steps)
+    assert grid.tolist() == pytest.approx([*expected, 0.0], rel=1e-6)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0, 0.5])
+def test_a_flow_walks_the_shifted_times_of_the_paper(shift: float) -> None:
+    steps = 8
+    grid = Flow(shift=shift, sigma_min=shift / (steps - 1), sigma_max=1e7).grid(steps).double()
+    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    torch.testing.assert_close(grid / (1 + grid), shift * t / (1 + (shift - 1) * t), rtol=0, atol=1e-6)
+
+
+def test_training_times_of_a_flow_are_uniform_until_they_are_shifted() -> None:
+    drawn = Flow(shift=3.0, sigma_min=1e-6, sigma_max=1e6).sample(1000, generator=torch.Generator().manual_seed(0))
+    shifted = (drawn / (1 + drawn)).double().sort().values
+    t = shifted / (3 - 2 * shifted)
+    torch.testing.assert_close(t, (torch.arange(1000).double() + 0.5) / 1000, rtol=0, atol=6e-4)
+
+
+def test_angles_are_equally_spaced_in_the_grid_and_uniform_in_training() -> None:
+    schedule = Angle(sigma_min=math.tan(math.pi / 16), sigma_max=1e7)
+    angles = schedule.grid(8).double().atan() * 16 / math.pi
+    torch.testing.assert_close(angles, torch.tensor([8, 7, 6, 5, 4, 3, 2, 1, 0]).double(), rtol=0, atol=1e-5)
+    drawn = Angle(sigma_min=1e-6, sigma_max=1e6).sample(1000, generator=torch.Generator().manual_seed(0))
+    t = drawn.double().atan().sort().values * 2 / math.pi
+    torch.testing.assert_close(t, (torch.arange(1000).double() + 0.5) / 1000, rtol=0, atol=6e-4)
+
+
+@pytest.mark.parametrize("schedule", [Exponential(0.01, 90.0, 2.0), Flow(3.0, 0.01, 90.0), Angle(0.01, 90.0)])
+def test_levels_reach_from_sigma_min_to_sigma_max(schedule: NoiseSchedule) -> None:
+    assert schedule.sigma(torch.tensor([0.0, 1.0]).double()).tolist() == pytest.approx([0.01, 90.0])
+
+
 def test_lognormal_levels_have_the_stated_mean_and_spread() -> None:
     schedule = LogNormal(mean=-0.8, std=1.3, sigma_min=1e-5, sigma_max=1e5)
     logs = schedule.sample(20_000, generator=torch.Generator().manual_seed(0)).log()
@@ -160,6 +209,12 @@ def test_one_step_draws_its_share_at_the_highest_level_and_the_rest_as_its_base_
         lambda: Karras(sigma_min=0.0),
         lambda: Karras(sigma_min=2.0, sigma_max=1.0),
         lambda: Karras(rho=0.0),
+        lambda: Exponential(rho=0.0),
+        lambda: Exponential(sigma_min=2.0, sigma_max=1.0),
+        lambda: Flow(shift=0.0),
+        lambda: Flow(shift=float("nan")),
+        lambda: Flow(sigma_max=float("inf")),
+        lambda: Angle(sigma_min=0.0),
         lambda: LogNormal(std=0.0),
         lambda: LogNormal(sigma_max=float("inf")),
     ],

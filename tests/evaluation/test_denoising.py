@@ -132,6 +132,37 @@ def test_multiply_accumulates_are_those_of_the_matrices(kind: type[nn.GRU] | typ
     assert count_macs(DenoiseSystem("layer", denoise), pair().noisy) == RATE / 8 * weights
 
 
+def test_no_library_hides_its_matrices_while_they_are_counted() -> None:
+    libraries = (torch.backends.mkldnn, torch.backends.cudnn)
+    seen: list[bool] = []
+
+    def look(audio: Audio) -> Audio:
+        seen.extend(library.enabled for library in libraries)
+        return audio
+
+    before = [library.enabled for library in libraries]
+    count_macs(DenoiseSystem("looks", look), pair().noisy)
+    assert seen == [False, False]
+    assert [library.enabled for library in libraries] == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_multiply_accumulates_are_the_same_on_a_gpu(kind: type[nn.GRU] | type[nn.LSTM]) -> None:
+    def macs(device: str) -> float | None:
+        layer = kind(8, 16, batch_first=True).to(device)
+
+        def denoise(audio: Audio) -> Audio:
+            with torch.inference_mode():
+                layer(audio.samples.reshape(1, -1, 8).to(device))
+            return audio
+
+        return count_macs(DenoiseSystem("layer", denoise), pair().noisy)
+
+    assert macs("cuda") == macs("cpu")
+
+
 def test_what_is_no_denoiser_is_refused() -> None:
     wrong = {
         "other rate": lambda audio: Audio(audio.samples, 16000),
@@ -203,6 +234,15 @@ def test_damaged_facts_beside_a_recording_are_refused(tmp_path: Path) -> None:
         (noisy / "a.json").write_text(facts)
         with pytest.raises(HissError, match=says):
             list(read_pairs(find_pairs(clean, noisy)))
+
+
+@pytest.mark.parametrize("snr", ["Infinity", "-Infinity", "NaN", "1e999", '"inf"'])
+def test_an_snr_that_is_not_finite_is_not_known(tmp_path: Path, snr: str) -> None:
+    clean, noisy = save(tmp_path / "clean", "a.wav", "b_snr5.wav"), save(tmp_path / "noisy", "a.wav", "b_snr5.wav")
+    (noisy / "a.json").write_text(f'{{"snr_db": {snr}}}')
+    pairs = list(read_pairs(find_pairs(clean, noisy)))
+    assert [one.snr for one in pairs] == [None, 5]
+    assert list(evaluated(pairs).systems[0].snr) == ["5 dB"]
 
 
 def test_a_picture_shows_noisy_denoised_and_clean(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hiss.audio import Audio
 from hiss.errors import HissError, UsageError
 from hiss.evaluation.clips import read_clips
 from hiss.evaluation.embeddings import EMBEDDINGS, Heard, questions
-from hiss.evaluation.generation import Spread, evaluate_generation
+from hiss.evaluation.generation import Listener, Spread, evaluate_generation, usual
 
 PITCHES = {"low": 200.0, "middle": 700.0, "high": 2000.0}
 
@@ -133,6 +133,45 @@ def test_every_embedding_takes_any_rate_length_channels_and_silence(name: str) -
     torch.testing.assert_close(louder[0], embeddings[2], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", sorted(EMBEDDINGS))
+def test_an_embedding_hears_what_the_report_says(name: str) -> None:
+    listener = Listener.of(EMBEDDINGS[name], None)
+    assert listener.embedding == name
+    assert listener.sample_rate is not None
+    generator = torch.Generator().manual_seed(0)
+    noise = Audio(0.1 * torch.randn(48000, generator=generator), 48000)
+    heard = EMBEDDINGS[name]([noise]).embeddings
+    assert torch.equal(heard, EMBEDDINGS[name]([noise.resample(listener.sample_rate)]).embeddings)
+    if listener.loudest is not None:
+        seconds = torch.arange(8 * listener.sample_rate) / listener.sample_rate
+        clip = 0.1 * torch.randn(len(seconds), generator=generator)
+        loud = (seconds >= 2) & (seconds < 2 + listener.loudest)
+        clip[~loud] *= 0.1
+        whole, part = (Audio(samples, listener.sample_rate) for samples in (clip, clip[loud]))
+        torch.testing.assert_close(EMBEDDINGS[name]([whole]).embeddings, EMBEDDINGS[name]([part]).embeddings)
+
+
+def test_a_report_says_what_listened() -> None:
+    clips = tones(6, 0)
+    judged = evaluate_generation(clips, clips, embedding="digits", draws=2).to_dict()
+    assert judged["listener"] == {"embedding": "digits", "sample_rate": 8000, "excerpt": None, "loudest": 1.0}
+    cut = evaluate_generation(clips, clips, embedding="logmel", excerpt=0.1, draws=2)
+    assert cut.listener == Listener("logmel", 32000, 0.1, None)
+    assert Listener.of(EMBEDDINGS["music"], 5) == Listener("music", 16000, 5, 3.0)
+    assert Listener.of(by_pitch, None) == Listener(None, None, None, None)
+
+
+def test_the_judge_of_digits_is_usual_only_for_what_it_knows() -> None:
+    digits = [{"digit": "7"}, {"speaker": "theo"}]
+    assert usual(digits) == "digits"
+    unknown: list[list[dict[str, str]]] = [[], [{}], [*digits, {}], [{"digit": "11"}], [{"instrument": "oboe"}]]
+    assert [usual(labels) for labels in (None, *unknown)] == ["logmel"] * 6
+    assert usual(digits, music=True) == usual(None, music=True) == "music"
+    clips = tones(6, 0)
+    assert evaluate_generation(clips, clips, draws=2).listener.embedding == "logmel"
+    assert evaluate_generation(clips, clips, labels=digits * 3, draws=2).listener.embedding == "digits"
+
+
 def test_wrong_use_is_refused_in_a_sentence() -> None:
     clips = tones(6, 0)
     with pytest.raises(UsageError, match="unknown embedding 'mel'"):
@@ -165,7 +204,7 @@ def test_real_digits_score_the_floor_on_the_model_card() -> None:
     train, test = (
         [clip.audio for clip in read_clips(f"$HISS_DATA/digits/digits-{split}-*.tar")] for split in ("train", "test")
     )
-    report = evaluate_generation(train[::9], test, train=train, draws=10)
+    report = evaluate_generation(train[::9], test, train=train, embedding="digits", draws=10)
     assert report.floor["fad"].mean == pytest.approx(4, abs=1.0)
     assert report.floor["inception digit"].mean == pytest.approx(6.2, abs=0.3)
     assert report.neighbours["reference"].distance.median == pytest.approx(3.25, abs=0.2)

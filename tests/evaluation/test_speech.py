@@ -137,7 +137,7 @@ def test_pesq_is_missing_where_it_is_not_defined() -> None:
     pytest.importorskip("pesq", reason="PESQ needs the extra 'metrics'")
     short = Audio(voice().samples[:, :1000], RATE)
     assert pesq(SILENT, voice(seconds=1.0)) is None
-    assert pesq(voice(seconds=1.0), SILENT) is None
+    assert pesq(SILENT, SILENT) is None
     assert pesq(short, short) is None
     telephone = voice().resample(8000)
     assert pesq(telephone, telephone) is None
@@ -153,6 +153,41 @@ def test_pesq_of_a_long_recording_is_the_mean_of_its_pieces() -> None:
         for part in (slice(20 * RATE * index, 20 * RATE * (index + 1)) for index in range(3))
     ]
     assert near(pesq(clean, processed), sum(pieces) / 3)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_pesq_of_speech_that_was_muted_is_the_lowest_opinion(wide: bool) -> None:
+    pytest.importorskip("pesq", reason="PESQ needs the extra 'metrics'")
+    assert pesq(voice(seconds=1.0), SILENT, wide=wide) == 1
+    whisper = Audio(1e-8 * torch.randn(RATE, generator=torch.Generator().manual_seed(0)), RATE)
+    assert pesq(voice(seconds=1.0), whisper, wide=wide) == 1
+    clean = voice(seconds=60)
+    muted, pause = clean.samples.clone(), clean.samples.clone()
+    muted[:, 20 * RATE : 40 * RATE] = 0
+    pause[:, : 40 * RATE] = 0
+    best = pesq(clean, clean, wide=wide) or 0
+    assert near(pesq(clean, Audio(muted, RATE), wide=wide), (2 * best + 1) / 3)
+    assert near(pesq(Audio(pause, RATE), Audio(pause, RATE), wide=wide), best)  # nothing was muted where nobody spoke
+    assert near(pesq(Audio(pause, RATE), clean, wide=wide), best)
+
+
+@pytest.mark.parametrize("rest", [0.0, 1e-9])
+def test_channels_that_cancel_each_other_are_silent(rest: float) -> None:
+    for name in ("pesq", "pystoi"):
+        pytest.importorskip(name, reason="needs the extra 'metrics'")
+    sound = voice().samples
+    cancelled = Audio(torch.cat([sound, rest * torch.sign(sound) - sound]), RATE)
+    heard = voice().to_channels(2)
+    assert cancelled.rms > 0.01
+    for figure in (pesq, stoi, si_sdr, segmental_snr, log_spectral_distance, level):
+        assert figure(cancelled, heard) is None, figure.__name__
+    assert attenuation(cancelled, heard) is None
+    assert si_sdr(heard, cancelled) == -100
+    [levels] = measures(["levels"])
+    assert levels(cancelled, heard, cancelled) == {
+        "level": None,
+        "attenuation": 100 if not rest else pytest.approx(100),
+    }
 
 
 def test_stoi_of_identical_recordings_is_one_and_noise_lowers_it() -> None:

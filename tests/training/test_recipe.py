@@ -1,8 +1,10 @@
 """Recipes: reading, changing, and running one from data to a model that makes sound."""
 
 import json
+import re
 import shutil
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ from hiss.audio import Audio
 from hiss.data import DataConfig
 from hiss.data.mixtures import Mixtures
 from hiss.data.tones import SyntheticTones
-from hiss.errors import UsageError
+from hiss.errors import HissError, MissingPackageError, UsageError
 from hiss.model import AudioDiffusionModel
 from hiss.noise import seeded
 from hiss.pipeline import Pipeline, load
+from hiss.signal.opinions import opinion_network
 from hiss.training import checkpoints
 from hiss.training.recipe import adopt, load_recipe, recipes, relocated, run_recipe, weights_of, with_data
 from hiss.training.trainer import Result
@@ -64,6 +67,24 @@ def test_changes_are_read_as_yaml(tiny: Path) -> None:
     assert recipe.model.uncertainty
     assert recipe.to_dict()["data"]["examples"] == 7
     assert recipe.to_dict()["model"]["network"]["channels"] == [8, 32]
+
+
+def test_an_entry_of_a_list_is_changed_or_taken_out_by_its_name(tiny: Path) -> None:
+    losses = "model.losses=[{name: waveform}, {name: phase, weight: 0.5}, {name: si_sdr}]"
+    recipe = load_recipe(tiny, changes=[losses, "model.losses.phase.weight=0.05", "model.losses.waveform=null"])
+    assert [(loss.name, loss.weight) for loss in recipe.model.losses] == [("phase", 0.05), ("si_sdr", 1.0)]
+    two = "model.losses=[{name: phase}, {name: phase, weight: 0.5}]"
+    for change, message in (
+        (
+            "model.losses.opinion=null",
+            r"unknown place in recipe\.model\.losses 'opinion'; valid are: 0, 1, 2, phase, si_",
+        ),
+        ("model.losses.0=null", r"recipe\.model\.losses\[0\] must be a mapping"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            load_recipe(tiny, changes=[losses, change])
+    with pytest.raises(UsageError, match=r"unknown place in recipe\.model\.losses 'phase'; valid are: 0, 1$"):
+        load_recipe(tiny, changes=[two, "model.losses.phase=null"])
 
 
 @pytest.mark.parametrize(
@@ -196,6 +217,27 @@ def test_a_run_starts_from_the_weights_of_another_model(tiny: Path, tmp_path: Pa
     assert all(torch.equal(second[name], tensor) for name, tensor in theirs.items())
 
 
+def test_weights_that_another_model_lacks_are_named_and_the_scale_is_measured_anew(
+    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet = ["trainer.demo_every=0", "trainer.steps=1"]
+    run_recipe(load_recipe(tiny, changes=quiet), out=tmp_path / "first")
+    first = Pipeline.from_pretrained(tmp_path / "first" / "model").model
+    first.representation.get_buffer("scale").fill_(7.0)
+    Pipeline(first).save_pretrained(tmp_path / "other")
+    for name, changes in (("same", []), ("wider", ["model.network.channels=[12, 24]"])):
+        caplog.clear()
+        run_recipe(load_recipe(tiny, changes=[*quiet, *changes]), out=tmp_path / name, init=tmp_path / "other")
+        second = Pipeline.from_pretrained(tmp_path / name / "model").model
+        warned = [record.getMessage() for record in caplog.records if "begin anew" in record.getMessage()]
+        assert (second.representation.get_buffer("scale") == 7.0) == (name == "same")
+        assert len(warned) == (name == "wider")
+    count = len(second.state_dict())
+    assert re.fullmatch(
+        rf"\d+ of {count} weights begin anew, as .*other lacks them .*: (denoiser\S+, ){{2}}\S+", warned[0]
+    )
+
+
 def test_a_run_does_not_start_from_a_model_that_has_nothing_in_common(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown model 'nobody'"):
         run_recipe(load_recipe(tiny), out=tmp_path / "run", init="nobody")
@@ -204,6 +246,25 @@ def test_a_run_does_not_start_from_a_model_that_has_nothing_in_common(tiny: Path
     model.representation = torch.nn.Identity()  # type: ignore[assignment]
     with pytest.raises(UsageError, match="no weight of the model tones fits"):
         adopt(model, weights_of("tones", "diffusion"), "tones")
+
+
+def test_what_a_loss_needs_is_missed_before_any_data_are_read(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ["model.losses=[{name: opinion, sample_rate: 2000}]", "data={name: folder, path: nowhere}"]
+    opinion_network.cache_clear()
+    for package in ("onnx", "speechmos"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)  # as if it were not installed
+            with pytest.raises(
+                MissingPackageError, match=r"the loss 'opinion' needs .* pip install onnx speechmos .*=null"
+            ):
+                run_recipe(load_recipe(tiny, changes=changes), out=tmp_path / "run")
+    named = [*changes, f"model.losses.opinion.network={tmp_path / 'none.onnx'}"]
+    with pytest.raises(HissError, match=r"there is no DNSMOS network .*none\.onnx"):
+        run_recipe(load_recipe(tiny, changes=named), out=tmp_path / "run")
+    with pytest.raises(HissError, match="nowhere"):
+        run_recipe(load_recipe(tiny, changes=[*changes, "model.losses.opinion=null"]), out=tmp_path / "run")
 
 
 def test_a_resumed_recipe_ends_with_the_same_weights(tiny: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Client:
 
 
 def toy_model(folder: Path) -> Path:
-    """Writes a model of random weights that makes 0.1 s at 8000 Hz, and says that it is music."""
+    """Writes a model of random weights that makes 0.1 s at 8000 Hz."""
     config = ModelConfig(
         sample_rate=8000,
         seconds=0.1,
@@ -85,7 +85,7 @@ def toy_model(folder: Path) -> Path:
         model = AudioDiffusionModel(config)
     for name, parameter in model.named_parameters():
         torch.nn.init.normal_(parameter, std=0.1, generator=seeded(name))
-    card = "# toy\n\nMakes music of 0.1 s.\n\n| a | b |\n|---|---:|\n| 1 | 2 |\n\n<script>no</script>\n"
+    card = "# toy\n\nMakes sounds of 0.1 s.\n\n| a | b |\n|---|---:|\n| 1 | 2 |\n\n<script>no</script>\n"
     Pipeline(model, card=card).save_pretrained(folder)
     return folder
 

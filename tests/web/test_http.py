@@ -69,7 +69,7 @@ def test_a_server_says_that_it_is_well_and_what_it_counts(client: Client) -> Non
 
 def test_models_say_what_they_can_be_asked_for(client: Client) -> None:
     models = {model["name"]: model for model in client.get("/v1/models").json}
-    assert models["toy"]["tasks"] == ["generate", "music"]
+    assert models["toy"]["tasks"] == ["generate", "edit"]
     assert models["toy"]["labels"] == {"note": ["low", "high"]}
     assert models["quiet"]["tasks"] == ["denoise"]
 
@@ -123,14 +123,19 @@ def test_denoising_is_that_of_python_and_keeps_rate_channels_and_sample_format(
 
 def test_a_recording_is_varied_continued_and_mended(client: Client, toy: Pipeline) -> None:
     recording = Audio.load(io.BytesIO(denoisers.noise(0.1).encode()))
+    varied = toy.generate("low", init=recording, strength=0.3, seed=2)
+    longer = toy.generate("low", continue_from=recording, length=0.2, seed=2)
+    mended = toy.generate("low", inpaint=recording, span=(0.02, 0.05), seed=2)
     expected = {
-        "how=vary&strength=0.3": toy.generate("low", init=recording, strength=0.3, seed=2),
-        "how=continue&length=0.2": toy.generate("low", continue_from=recording, length=0.2, seed=2),
-        "how=inpaint&start=0.02&end=0.05": toy.generate("low", inpaint=recording, span=(0.02, 0.05), seed=2),
+        "how=vary&strength=0.3": encoded(varied),
+        "how=vary&strength=0.3&normalize=none": varied.encode(),
+        "how=continue&length=0.2": longer.encode(),  # what is kept stays as loud
+        "how=inpaint&start=0.02&end=0.05": mended.encode(),
+        "how=inpaint&start=0.02&end=0.05&normalize=peak": encoded(mended),
     }
-    for query, sound in expected.items():
+    for query, content in expected.items():
         answer = client.post(f"/v1/edit?{query}&prompt=low&seed=2", recording.encode())
-        assert answer.body == encoded(sound), query
+        assert answer.body == content, query
 
 
 def test_a_job_is_followed_and_its_sounds_come_in_any_format(client: Client, toy: Pipeline) -> None:
@@ -173,7 +178,9 @@ def test_the_transcript_of_work_on_a_recording_runs(
     monkeypatch.chdir(tmp_path)
     noisy = denoisers.noise(0.1)
     noisy.save("recording.wav")
-    for path in ("denoise?keep_db=6", "edit?how=inpaint&start=0.02&end=0.05", "edit?how=vary", "edit?how=continue"):
+    mend = "edit?how=inpaint&start=0.02&end=0.05"
+    levels = ("edit?how=vary&normalize=none", f"{mend}&normalize=peak")
+    for path in ("denoise?keep_db=6", mend, "edit?how=vary", "edit?how=continue", *levels):
         job = client.post(f"/v1/{path}", noisy.encode(), Prefer="respond-async").json
         result = CliRunner().invoke(app, shlex.split(job["command"])[1:], catch_exceptions=False)
         assert result.exit_code == 0, result.stderr
@@ -201,6 +208,8 @@ def test_the_transcript_of_work_on_a_recording_runs(
         ("POST", "/v1/generate", {"model": "quiet"}, 422, "model that can generate"),
         ("POST", "/v1/generate", {"model": "../../etc/passwd"}, 422, "valid are: toy"),
         ("POST", "/v1/edit?how=inpaint", denoisers.noise(0.1).encode(), 422, "start and end"),
+        ("POST", "/v1/edit?how=continue&strength=0.3", denoisers.noise(0.1).encode(), 422, "belongs to how=vary"),
+        ("POST", "/v1/edit?how=vary&model=quiet", denoisers.noise(0.1).encode(), 422, "model that can edit"),
         ("POST", "/v1/edit?how=vary", denoisers.noise(61.0).encode(), 422, "at most 60 s here, not 61.0 s"),
         ("POST", "/v1/generate", b" " * 70_000, 413, "at most 65536 bytes"),
     ],

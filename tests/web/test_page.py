@@ -191,13 +191,15 @@ def test_a_file_that_is_no_sound_is_refused_in_words(page: "Page", tmp_path: Pat
     assert "cannot be read as audio" in newest(page).get_by_role("alert").inner_text()
 
 
-def test_music_is_mended_where_a_span_was_drawn(page: "Page", tmp_path: Path) -> None:
-    page.get_by_role("tab", name="Music").click()
-    page.locator("#music input[type=file]").set_input_files(denoisers.write_noise(tmp_path / "song.wav", 0.1))
+def test_a_recording_is_mended_where_a_span_was_drawn(page: "Page", tmp_path: Path) -> None:
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("#edit input[type=file]").set_input_files(denoisers.write_noise(tmp_path / "song.wav", 0.1))
     page.get_by_label("make a part anew").check()
-    while not coloured(page.locator("#music")):  # a span can be drawn once the browser has decoded the file
+    for _ in range(600):  # a span can be drawn once the browser has decoded the file
+        if coloured(page.locator("#edit")):
+            break
         page.wait_for_timeout(50)
-    box = page.locator("#music canvas").bounding_box()
+    box = page.locator("#edit canvas").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 20)
     page.mouse.down()
@@ -210,6 +212,20 @@ def test_music_is_mended_where_a_span_was_drawn(page: "Page", tmp_path: Path) ->
     page.get_by_label("a new loop").check()
     page.get_by_role("button", name="Make").click()
     finished(page).get_by_text("a loop (toy)").wait_for()
+
+
+def test_a_recording_is_varied_after_a_label_with_any_model_that_generates(page: "Page", tmp_path: Path) -> None:
+    page.get_by_role("tab", name="Edit").click()
+    page.locator("#edit input[type=file]").set_input_files(denoisers.write_noise(tmp_path / "song.wav", 0.1))
+    page.locator("#edit").get_by_label("note").select_option("high")
+    page.get_by_label("vary").check()
+    page.get_by_label("Strength").fill("0.3")
+    page.get_by_role("button", name="Make").click()
+    card = finished(page)
+    assert card.locator("h2").inner_text() == "song.wav, varied"
+    card.get_by_role("button", name="Copy as command line").click()
+    assert "--init song.wav --strength 0.3" in card.locator("pre").inner_text().replace("'", "")
+    assert card.locator("pre").inner_text().endswith("-- high")
 
 
 def test_tabs_are_walked_by_keyboard_and_models_show_their_cards(page: "Page") -> None:

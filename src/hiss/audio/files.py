@@ -2,7 +2,7 @@
 
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from math import log10
 from pathlib import Path
@@ -27,6 +27,9 @@ FORMATS = {
 
 ENDINGS = ("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "au", "caf", "w64", "rf64")
 """Of files in a folder that are taken for audio."""
+
+UNREAD = ("3gp", "aac", "ac3", "amr", "ape", "m4a", "m4b", "mka", "mkv", "mov", "mp4", "tta", "webm", "wma", "wv")
+"""Of files in a folder that are audio, or video with sound, in formats that libsndfile does not read."""
 
 MOST_CHANNELS = 256
 """The most channels that a recording has."""
@@ -207,7 +210,10 @@ def opened(path: Place) -> Iterator[soundfile.SoundFile]:
     except OSError as error:
         raise HissError(f"cannot read {called(path)}: {error.strerror or error}") from error
     except soundfile.SoundFileError as error:
+        ending = Path(called(path)).suffix.lower().lstrip(".")
         reason = str(getattr(error, "error_string", error)).rstrip(".")
+        if ending in UNREAD:
+            reason = f"{ending} is not read here; convert it with ffmpeg"
         raise HissError(f"cannot read {called(path)} as audio: {reason}") from error
 
 
@@ -220,9 +226,18 @@ def visible(folder: Path) -> list[Path]:
     ]
 
 
-def is_audio(path: Path) -> bool:
+def is_audio(path: Path, endings: Collection[str] = ENDINGS) -> bool:
     """Returns whether there is a file whose ending is that of audio."""
-    return path.suffix.lower().lstrip(".") in ENDINGS and path.is_file()
+    return path.suffix.lower().lstrip(".") in endings and path.is_file()
+
+
+def all_audio(paths: Sequence[Path]) -> list[Path]:
+    """Returns the audio files among paths, in order, with those in formats that are not read, for which to say so.
+
+    A file that is not read is left out where one beside it has its name and is read: it was converted.
+    """
+    names = {path.with_suffix("") for path in paths if is_audio(path)}
+    return [path for path in paths if is_audio(path) or (is_audio(path, UNREAD) and path.with_suffix("") not in names)]
 
 
 @contextmanager

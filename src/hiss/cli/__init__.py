@@ -23,6 +23,7 @@ from hiss.cli import (
     generate,
     models,
     plot,
+    recipes,
     serve,
     train,
 )
@@ -106,6 +107,7 @@ app = typer.Typer(
 app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
 app.command("denoise", epilog=denoise.EXAMPLE)(denoise.denoise)
 app.command("train", epilog=train.EXAMPLE)(train.train)
+app.command("recipes", epilog=recipes.EXAMPLE)(recipes.recipes)
 app.command("models", epilog=models.EXAMPLE)(models.models)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("plot", epilog=plot.EXAMPLE)(plot.plot)

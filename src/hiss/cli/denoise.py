@@ -2,6 +2,8 @@
 
 import os
 import time
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,7 @@ from hiss.cli.terminal import Terminal, terminal
 from hiss.errors import HissError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from hiss.denoise_files import Job, Outcome
     from hiss.denoise_folders import Way
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: hiss denoise noisy.wav -o clean.wav"
 
 _TOGETHER = 32  # channels on a GPU: more is hardly faster
+_PATIENCE = timedelta(days=365)  # for other processes, whose shares may take much longer
 _OF_FILES = {
     "output": "--output",
     "file_format": "--format",
@@ -66,7 +69,7 @@ def denoise(
 
     Prints the path of each file. What is there already is skipped, so the same
     line goes on where it was stopped. Under torchrun or accelerate launch each
-    process takes its share.
+    process takes its share, and ends when all have ended.
 
     --stream reads a WAV file or raw samples from stdin and writes the same to
     stdout: ffmpeg -i talk.mp4 -f wav - | hiss denoise --stream > clean.wav
@@ -105,6 +108,7 @@ def denoise(
             )
     mine = share(planned, rank=rank, world=world)
     pending = [job for job in mine if overwrite or not job.target.exists()]
+    left = set(pending)
     if len(pending) < len(mine):
         screen.say(f"{len(mine) - len(pending)} of {len(mine)} are there already; --overwrite makes them anew")
     check_writable(planned[0].target.parent if len(planned) == 1 else output)
@@ -113,8 +117,44 @@ def denoise(
     way = Way(model, device, steps, keep_db)
     own = max(1, cores() // _number("LOCAL_WORLD_SIZE", 1))
     workers = 1 if on_gpu else min(jobs, len(pending)) if jobs else worthwhile(pending, cores=own)
-    outcomes = _denoised(screen, pending, way, workers=workers, together=_TOGETHER if on_gpu else 1)
-    _report(screen, outcomes, skipped=[job for job in mine if job not in pending], as_json=as_json)
+    with _ending_together(screen, world):
+        outcomes = _denoised(screen, pending, way, workers=workers, together=_TOGETHER if on_gpu else 1)
+        _report(screen, outcomes, skipped=[job for job in mine if job not in left], as_json=as_json)
+
+
+@contextmanager
+def _ending_together(screen: Terminal, world: int) -> "Iterator[None]":
+    """Waits at the end, or with an error, until all processes are as far: torchrun stops all when one fails.
+
+    Processes that nothing connects do not wait.
+    """
+    if world == 1 or not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        yield
+        return
+    try:
+        yield
+    except Exception as error:
+        screen.complain(f"this process failed and waits for the others: {error}")
+        _wait(world)
+        raise
+    _wait(world)
+
+
+def _wait(world: int) -> None:
+    """Waits for all processes of a launch, of which there are `world`."""
+    from torch import distributed
+
+    try:
+        # Only now: a process that has not started yet keeps no other from its share, and no connection lies idle.
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
+        distributed.barrier()
+    except RuntimeError as error:
+        raise HissError(
+            f"another of the {world} processes was lost; what is finished is kept: repeat the line to do the rest"
+        ) from error
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def _given(context: typer.Context, options: "Mapping[str, str]") -> str | None:

@@ -14,7 +14,8 @@ from hiss.errors import UsageError
 
 if TYPE_CHECKING:
     from hiss.audio import Audio
-    from hiss.evaluation.generation import GenerationReport, Spread
+    from hiss.evaluation.generation import GenerationReport, Listener, Spread
+    from hiss.pipeline import Pipeline
 
 EXAMPLE = "Example: hiss evaluate generation --model digits --reference 'test-*.tar' --train 'train-*.tar'"
 
@@ -47,16 +48,23 @@ def generation(
         int | None, typer.Option("--count", "-n", help="Of --model: sounds of each class, 50 by default.")
     ] = None,
     length: Annotated[float | None, typer.Option(help="Of --model: seconds of each sound.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of --model: sampling steps.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Of --model: how to walk from noise to sound.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Of --model: weight of the prompt.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 0,
     train: Annotated[str | None, typer.Option(help="Recordings the model learned from; finds copies.")] = None,
     embedding: Annotated[
         str | None,
-        typer.Option(help="What listens: digits (usual), sounds, logmel, music (usual for --music) or tonal."),
+        typer.Option(
+            help="What listens: digits, sounds, logmel, music or tonal. By default music with --music, digits where "
+            "all of --reference is labelled as digits or speakers that its judge knows, and logmel elsewhere."
+        ),
     ] = None,
     excerpt: Annotated[
         float | None, typer.Option(help="Seconds listened to at once; 3 for music and tonal, else whole recordings.")
     ] = None,
     music: Annotated[bool, typer.Option("--music", help="Also what a listener to music notices.")] = False,
+    device: Annotated[str | None, typer.Option(help="Of --model: where to compute: cpu, cuda or mps.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report everything as JSON.")] = False,
 ) -> None:
     """Compare generated sounds with real ones: as asked, like real, varied, no copies.
@@ -68,27 +76,50 @@ def generation(
     screen = terminal(context)
     if (generated is None) == (model is None):
         raise UsageError("give the sounds to judge, either by --generated FOLDER or by --model NAME")
-    for option, value in (("--count", count), ("--length", length)):
+    making = {
+        "--count": count,
+        "--length": length,
+        "--steps": steps,
+        "--sampler": sampler,
+        "--guidance": guidance,
+        "--device": device,
+    }
+    for option, value in making.items():
         if value is not None and model is None:
             raise UsageError(f"{option} is about the sounds that --model makes; leave it out with --generated")
-    embedding = embedding or ("music" if music else "digits")
     need("librosa")
 
     from hiss.evaluation.clips import read_clips
-    from hiss.evaluation.embeddings import questions
-    from hiss.evaluation.generation import evaluate_generation
+    from hiss.evaluation.embeddings import find, questions
+    from hiss.evaluation.generation import evaluate_generation, usual
 
-    classes = questions(embedding)
+    if embedding is not None:
+        find(embedding)  # an unknown one is refused before anything is read
     with screen.bar("reading"):
         real = read_clips(reference)
         learned = None if train is None else [clip.audio for clip in read_clips(train)]
         made = [] if generated is None else read_clips(generated)
+    if embedding is None:
+        digits = questions("digits")
+        embedding = usual([clip.labels(digits) for clip in real], music=music)
+    classes = questions(embedding)
     if model is None:
         sounds = [clip.audio for clip in made]
         wanted = [asked(clip.name, classes) for clip in made]
     else:
-        count = COUNT if count is None else count
-        sounds, wanted = _make(screen, model, count=count, length=length, seed=seed, classes=classes)
+        from hiss.pipeline import load
+
+        sounds, wanted = _make(
+            screen,
+            load(model, device=device),
+            classes,
+            count=COUNT if count is None else count,
+            length=length,
+            steps=steps,
+            sampler=sampler,
+            guidance=guidance,
+            seed=seed,
+        )
     with screen.bar("listening"):
         report = evaluate_generation(
             sounds,
@@ -109,17 +140,30 @@ def generation(
 
 
 def _make(
-    screen: Terminal, model: str, *, count: int, length: float | None, seed: int, classes: Mapping[str, Sequence[str]]
+    screen: Terminal,
+    pipeline: "Pipeline",
+    classes: Mapping[str, Sequence[str]],
+    *,
+    count: int,
+    length: float | None,
+    steps: int | None,
+    sampler: str | None,
+    guidance: float | None,
+    seed: int,
 ) -> "tuple[list[Audio], list[dict[str, str]]]":
     """Returns new sounds, `count` of each class of the model's first label, and which of `classes` each shall be."""
-    from hiss.pipeline import load
-
-    pipeline = load(model)
     field, names = next(iter(pipeline.labels.items()), ("", ()))
     prompts: list[dict[str, str]] = [{field: name} for name in names]
     with screen.bar("generating") as bar:
         sounds = pipeline.generate(
-            prompts or None, count=count, length=length, seed=seed, watch=lambda done, total, _: bar.update(done, total)
+            prompts or None,
+            count=count,
+            length=length,
+            steps=steps,
+            sampler=sampler,
+            guidance=guidance,
+            seed=seed,
+            watch=lambda done, total, _: bar.update(done, total),
         )
     known = [prompt if prompt[field] in classes.get(field, ()) else {} for prompt in prompts] or [{}]
     return sounds, [prompt for prompt in known for _ in range(count)]
@@ -150,9 +194,10 @@ def _figures(report: "GenerationReport") -> Table:
 
 
 def _notes(report: "GenerationReport") -> Table:
-    """Returns what each column and row means, in a line each."""
+    """Returns what listened, and what each column and row means, in a line each."""
     table = Table.grid("", "", padding=(0, 2))
     table.add_row()
+    table.add_row("heard by", _hearing(report.listener))
     table.add_row("real", "what real recordings score instead: the best to hope for")
     table.add_row("chance", "what two random sets of real recordings score")
     table.add_row("( .. )", "where 90 % of the recordings, or of random draws, lie")
@@ -169,6 +214,15 @@ def _notes(report: "GenerationReport") -> Table:
         table.add_row("on a note", "share of the energy; of noise it is one half")
         table.add_row("[ .. ]", "the least and the most of all recordings")
     return table
+
+
+def _hearing(listener: "Listener") -> str:
+    """Returns what listens, at which sample rate, and to what."""
+    rate = "" if listener.sample_rate is None else f" at {listener.sample_rate / 1000:g} kHz"
+    whole = "recording" if listener.excerpt is None else f"excerpt of {listener.excerpt:g} s"
+    cut = listener.loudest is not None and (listener.excerpt is None or listener.excerpt > listener.loudest)
+    part = f"the loudest {listener.loudest:g} s" if cut else "all"
+    return f"{listener.embedding}{rate}: {part} of each {whole}"
 
 
 def _range(spread: "Spread") -> str:

@@ -8,12 +8,13 @@ import typer
 from rich.table import Table
 
 from hiss.cli.completion import complete_model
+from hiss.cli.extras import need
 from hiss.cli.outputs import check_writable
-from hiss.cli.terminal import terminal
+from hiss.cli.terminal import Terminal, terminal
 from hiss.errors import UsageError
 
 if TYPE_CHECKING:
-    from hiss.evaluation.denoising import By
+    from hiss.evaluation.denoising import By, DenoisingReport
 
 EXAMPLE = "Example: hiss evaluate denoise --clean gt_audio --noisy gl_audio --model denoise-16k --steps 1,2,4"
 
@@ -45,9 +46,10 @@ def denoise(
     counts = [None] if steps is None else _counts(steps)
     if image is not None:
         check_writable(image.parent)
+        need("matplotlib", "librosa")
 
     from hiss.evaluation.denoising import DenoiseSystem, draw, evaluate_denoising
-    from hiss.evaluation.measures import HEADLINE, measures
+    from hiss.evaluation.measures import measures
     from hiss.evaluation.pairs import find_pairs, read_pairs
     from hiss.pipeline import load
 
@@ -58,13 +60,20 @@ def denoise(
     systems = [DenoiseSystem(_title(name, count), partial(pipeline.denoise, steps=count)) for count in counts]
     with screen.bar("denoising", len(files)) as bar:
         report = evaluate_denoising(read_pairs(files), systems, chosen=chosen, watch=bar.update)
+    if as_json:
+        screen.json(report.to_dict())
+    else:
+        _show(screen, report)
     if image is not None:
         image.parent.mkdir(parents=True, exist_ok=True)
         draw(next(read_pairs(files[:1])), systems, image)
         screen.say(f"picture: {image}")
-    if as_json:
-        screen.json(report.to_dict())
-        return
+
+
+def _show(screen: Terminal, report: "DenoisingReport") -> None:
+    """Shows the tables of a report, and for how many recordings a figure is not defined."""
+    from hiss.evaluation.measures import HEADLINE
+
     screen.show(_table([list(row) for row in zip(*report.table(), strict=True)]))
     for by in GROUPS:
         if getattr(report.systems[0], by):

@@ -34,6 +34,7 @@ def text(
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Of --model: sounds of each caption, 1 by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Of --model: sampling steps.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Of --model: how to walk from noise to sound.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Of --model: weight of the prompt.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 0,
     train: Annotated[str | None, typer.Option(help="Recordings the model learned from; finds copies.")] = None,
@@ -51,8 +52,10 @@ def text(
     screen = terminal(context)
     if (generated is None) == (model is None):
         raise UsageError("give the sounds to judge, either by --generated FOLDER or by --model NAME")
-    if model is None and any(option is not None for option in (count, seeds, steps, guidance, device)):
-        raise UsageError("--count, --seeds, --steps, --guidance and --device are for --model; leave them out")
+    if model is None and any(option is not None for option in (count, seeds, steps, sampler, guidance, device)):
+        raise UsageError(
+            "--count, --seeds, --steps, --sampler, --guidance and --device are for --model; leave them out"
+        )
     need("librosa", *(READERS if clap else ()))
 
     from hiss.evaluation.clips import read_clips
@@ -82,6 +85,7 @@ def text(
                 [clip.caption for clip in asked],
                 count=seeds or 1,
                 steps=steps,
+                sampler=sampler,
                 guidance=guidance,
                 seed=seed,
                 watch=lambda done, total, _: bar.update(done, total),

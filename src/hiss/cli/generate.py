@@ -42,7 +42,10 @@ def generate(
     temperature: Annotated[float, typer.Option(help="Scale of all noise; below 1 is tamer.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same sounds.")] = None,
     sample_rate: Annotated[int | None, typer.Option(help="Hz; the model's own by default.")] = None,
-    normalize: Annotated[str, typer.Option(help="Level of each sound: peak, rms, lufs or none.")] = "peak",
+    normalize: Annotated[
+        str | None,
+        typer.Option(help="Level of each sound: peak, rms, lufs or none; peak, but none with --continue or --inpaint."),
+    ] = None,
     file_format: Annotated[str | None, typer.Option("--format", help="wav, flac, ogg, opus or mp3.")] = None,
     init: Annotated[Path | None, typer.Option(help="A recording to vary.")] = None,
     strength: Annotated[float, typer.Option(help="How far to leave --init; 1 forgets it.")] = 0.5,
@@ -69,13 +72,13 @@ def generate(
     screen = terminal(context)
     if not model:
         raise UsageError("no model was named; add --model NAME (hiss models lists them) or --model FOLDER")
-    if normalize not in LEVELS:
+    if normalize is not None and normalize not in LEVELS:
         raise unknown("value of --normalize", normalize, LEVELS)
     if count < 1:
         raise UsageError(f"--count must be at least 1, not {count}")
     asked: Sequence[str | None] = [prompt] if prompts is None else _lines(prompts, prompt)
 
-    from hiss.generation import MOST_SOUNDS
+    from hiss.generation import MOST_SOUNDS, level_asked
     from hiss.plot import MOST_ROWS, picture
 
     if count > MOST_SOUNDS:
@@ -129,7 +132,8 @@ def generate(
             batch_size=batch_size,
             watch=lambda done, total, _: bar.update(done, total),
         )
-    sounds = [sound.normalize(normalize) for sound in sounds]
+    level = level_asked(normalize, keeps=continue_from is not None or inpaint is not None)
+    sounds = [sound.normalize(level) for sound in sounds]
     files[0].parent.mkdir(parents=True, exist_ok=True)
     for file, sound in zip(files, sounds, strict=True):
         sound.save(file, resample=True)

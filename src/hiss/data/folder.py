@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hiss.audio import ENDINGS, Audio, is_audio, visible
+from hiss.audio import ENDINGS, Audio, all_audio, visible
 from hiss.data.base import Recording, Split
 from hiss.data.examples import Examples, Memory
 from hiss.data.files import FileConfig, fit
@@ -21,11 +21,11 @@ from hiss.errors import HissError
 
 @dataclass(frozen=True, kw_only=True)
 class AudioFolder(FileConfig, name="folder"):
-    """Audio files of any format, rate and length in a folder and the folders below it.
+    """Audio files of any rate and length, and of the formats that libsndfile reads, in a folder and those below it.
 
     Metadata of `x.wav` come from `x.txt` (the key `text`), `x.json` (an object), and rows of a `metadata.csv` or
     `metadata.jsonl` beside or above it whose `file_name` is its path from there; the key `folder` is the name of the
-    folder that holds it. Damaged files are left out and named in the report.
+    folder that holds it. Files that are damaged or in another format are left out and named in the report.
     """
 
     cache: bool = False
@@ -115,7 +115,7 @@ def scan(folder: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
     if not folder.is_dir():
         raise HissError(f"there is no folder {folder}; give a folder with audio files ({', '.join(ENDINGS)})")
     seen = visible(folder)
-    paths = [path for path in seen if is_audio(path)]
+    paths = all_audio(seen)
     if not paths:
         raise HissError(f"the folder {folder} holds no audio file; looked for {', '.join(ENDINGS)} in it and below")
     table: dict[Path, dict[str, Any]] = {}

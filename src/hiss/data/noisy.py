@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hiss.audio import Audio, replacing
+from hiss.audio import Audio, all_audio, replacing, visible
 from hiss.data.folder import Entry, scan
 from hiss.data.tools import make_folder
 from hiss.errors import HissError, UsageError
@@ -76,17 +76,20 @@ def write_noisy(
 
     Raises:
         UsageError: the range of SNRs is none, or a file to be written is one to be read.
-        HissError: there is nothing to mix, two recordings would share a file, or one cannot be written.
+        HissError: there is nothing to mix, two recordings would share a file, one cannot be written, or a noise that
+            is drawn has no level once it is one channel at the rate of the recording.
     """
     clean, out = Path(clean), Path(out)
     if not (isfinite(snr[0]) and isfinite(snr[1]) and snr[0] <= snr[1]):
         raise UsageError(f"the SNR goes from least to most dB, not from {snr[0]} to {snr[1]}")
     recordings, skipped = _usable(clean)
     noises: list[Entry] = []
+    inputs = [clean]
     if str(noise) != WHITE:
+        inputs.append(Path(noise))
         noises, silent = _usable(Path(noise))
         skipped += silent
-    targets = _targets(recordings, out)
+    targets = _targets(recordings, out, inputs)
     for done, (entry, path) in enumerate(zip(recordings, targets, strict=True)):
         generator = seeded(seed, "noisy", entry.key)
         audio = Audio.load(entry.path)
@@ -114,17 +117,17 @@ def _usable(folder: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
     return loud, skipped
 
 
-def _targets(recordings: Sequence[Entry], out: Path) -> list[Path]:
-    """Returns the file to write for each recording."""
+def _targets(recordings: Sequence[Entry], out: Path, inputs: Sequence[Path]) -> list[Path]:
+    """Returns the file to write for each recording; none is in the folders `inputs` already."""
     owners: dict[Path, Entry] = {}
-    inputs = {entry.path.resolve() for entry in recordings}
+    taken = {path.resolve() for folder in inputs for path in all_audio(visible(folder))}
     for entry in recordings:
         inside = Path(entry.key)
         path = out / inside.parent / f"noisy_{inside.stem}.wav"
         if path in owners:
             raise HissError(f"{owners[path].key} and {entry.key} would both become {path}; rename one of them")
-        if path.resolve() in inputs:
-            raise UsageError(f"{path} is one of the clean recordings, and would be replaced; write to another folder")
+        if path.resolve() in taken:
+            raise UsageError(f"{path} is one of the recordings to mix, and would be replaced; write to another folder")
         owners[path] = entry
     return list(owners)
 
@@ -136,10 +139,15 @@ def _drawn(noises: Sequence[Entry], like: Audio, generator: torch.Generator) -> 
         return WHITE, None, torch.randn(like.samples.shape, generator=generator)
     entry = noises[int(torch.randint(len(noises), (), generator=generator))]
     audio = Audio.load(entry.path).mono().resample(like.sample_rate)
+    if not audio.samples.shape[1]:
+        raise HissError(f"the noise {entry.key} is too short: nothing is left at {like.sample_rate} Hz; leave it out")
     # What is drawn must be heard: a part of the noise in which it pauses has no level to set.
     for _ in range(100):
         start = int(torch.randint(audio.samples.shape[1], (), generator=generator))
         wave = repeat(audio.samples, samples, start=start)
         if float(level(wave)) > _SILENCE:
-            break
-    return entry.key, start / like.sample_rate, wave.expand(like.channels, -1)
+            return entry.key, start / like.sample_rate, wave.expand(like.channels, -1)
+    raise HissError(
+        f"the noise {entry.key} is silent wherever it starts, as the mean of its channels at {like.sample_rate} Hz; "
+        "leave it out"
+    )

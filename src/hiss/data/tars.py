@@ -8,13 +8,27 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]  # typeshed lacks the first
+from typing import Any, BinaryIO, Self
 
 from hiss.audio import ENDINGS, Audio
 from hiss.errors import HissError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header must be whole; tarfile takes a damaged one, but for the first, for the end of the shard."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile)
+        except EOFHeaderError:  # zeros: the proper end
+            raise
+        except HeaderError as error:
+            raise ReadError(f"{error} at byte {tarfile.offset}; it is damaged or was cut off") from error
 
 
 @dataclass(frozen=True)
@@ -105,7 +119,7 @@ def samples(shard: str) -> Iterator[Sample]:
         HissError: it cannot be read, or breaks off; the sample before the break, which may lack members, is not given.
     """
     try:
-        with _stream(shard) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+        with _stream(shard) as stream, tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as tar:
             for key, members in groupby(_members(tar), lambda member: member[0]):
                 yield Sample(key, {ending: content for _, ending, content in members})
     except (tarfile.TarError, OSError, EOFError) as error:

@@ -51,7 +51,9 @@ class DenoiseWindows(Protocol):
     def __call__(self, x: Tensor, sigma: Tensor, items: Tensor, starts: Tensor) -> Tensor: ...
 
 
-def windows(denoise: DenoiseWindows, size: int, *, overlap: int, rows: int = 8, loop: bool = False) -> Denoise:
+def windows(
+    denoise: DenoiseWindows, size: int, *, overlap: int, rows: int | None = None, loop: bool = False
+) -> Denoise:
     """Returns a denoiser for signals of any length that looks at them through overlapping windows.
 
     Where windows overlap, their estimates are averaged with weights that fall smoothly to the edges and sum to one, in
@@ -61,7 +63,8 @@ def windows(denoise: DenoiseWindows, size: int, *, overlap: int, rows: int = 8, 
         denoise: denoises a batch of windows.
         size: length of a window on the last axis of x; a shorter x is one window.
         overlap: by how much neighbours overlap at least; 0 <= overlap < size.
-        rows: how many windows are denoised at once, which bounds the memory.
+        rows: how many windows are denoised at once, which bounds the memory; as many as the batch has items where left
+            out, so that a long signal needs no more than a short one.
         loop: whether the last axis is a circle, so that the end leads seamlessly back to the start.
 
     Source: Bar-Tal et al. 2023 (MultiDiffusion).
@@ -71,7 +74,7 @@ def windows(denoise: DenoiseWindows, size: int, *, overlap: int, rows: int = 8, 
     """
     if not 0 <= overlap < size:
         raise UsageError(f"the overlap of windows of {size} must be from 0 to {size - 1}, not {overlap}")
-    if rows < 1:
+    if rows is not None and rows < 1:
         raise UsageError(f"at least 1 window must be denoised at once, not {rows}")
 
     def whole(x: Tensor, sigma: Tensor) -> Tensor:
@@ -85,8 +88,9 @@ def windows(denoise: DenoiseWindows, size: int, *, overlap: int, rows: int = 8, 
 
         estimate = torch.zeros_like(x)
         pairs = torch.cartesian_prod(torch.arange(batch), torch.arange(len(starts)))  # (item, window)
-        for first in range(0, len(pairs), rows):
-            chunk = pairs[first : first + rows]
+        together = rows or max(1, batch)
+        for first in range(0, len(pairs), together):
+            chunk = pairs[first : first + together]
             items, positions = chunk[:, 0].to(x.device), starts[chunk[:, 1]].to(x.device)
             level = sigma[items] if sigma.ndim else sigma
             parts = denoise(cut(x, items, positions, width), level, items, positions)

@@ -102,6 +102,30 @@ def heun(
     return x
 
 
+def pingpong(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    generator: Generator | None = None,
+    watch: Watch | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Returns a clean x by denoising all the way and adding fresh noise of the next level; one evaluation a step.
+
+    For models that were distilled into few steps, whose estimate is a sound and not the mean of many: on the mean, many
+    steps lose variance. It is the multistep sampling of consistency models.
+    Source: Song et al. 2023 (consistency models), algorithm 1.
+    """
+    for step, (sigma, _, lower) in enumerate(_walk(x, sigmas), 1):
+        x = clean = denoise(x, sigma)
+        if lower:
+            x = clean + temperature * lower * normal(clean, generator)
+        if watch:
+            watch(step, len(sigmas) - 1, clean)
+    return x
+
+
 def dpmpp_2m_sde(
     denoise: Denoise,
     x: Tensor,
@@ -206,7 +230,7 @@ def _walk(x: Tensor, sigmas: Tensor) -> Iterator[tuple[Tensor, float, float]]:
     yield from zip(on_device[:-1], levels[:-1], levels[1:], strict=True)
 
 
-_DRAWING: dict[str, Callable[..., Tensor]] = {"ddpm": ddpm, "dpmpp_2m_sde": dpmpp_2m_sde}
+_DRAWING: dict[str, Callable[..., Tensor]] = {"ddpm": ddpm, "dpmpp_2m_sde": dpmpp_2m_sde, "pingpong": pingpong}
 
 SAMPLERS: dict[str, Sampler] = {
     "ddim": ddim,
@@ -215,6 +239,7 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp_2m_sde": dpmpp_2m_sde,
     "euler": euler,
     "heun": heun,
+    "pingpong": pingpong,
     "unipc": unipc,
 }
 

@@ -141,8 +141,7 @@ class Karras(NoiseSchedule, name="karras"):
 
     def __post_init__(self) -> None:
         _check_range(self.sigma_min, self.sigma_max)
-        if self.rho <= 0:
-            raise UsageError(f"rho must be positive, not {self.rho}")
+        _check_positive("rho", self.rho)
 
     def sigma(self, u: Tensor) -> Tensor:
         """Returns (low + u * (high - low))^rho, low and high being the rho-th roots of sigma_min and sigma_max."""
@@ -152,11 +151,78 @@ class Karras(NoiseSchedule, name="karras"):
 
 
 @dataclass(frozen=True)
+class Exponential(NoiseSchedule, name="exponential"):
+    """log sigma grows linearly: equal steps of the logarithm of the signal-to-noise ratio.
+
+    Source: Lu et al. 2022 (DPM-Solver), section 3.3; with `rho`, the polyexponential schedule of k-diffusion.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 1.0
+    """Above 1 the steps get smaller where the levels are low."""
+
+    def __post_init__(self) -> None:
+        _check_range(self.sigma_min, self.sigma_max)
+        _check_positive("rho", self.rho)
+
+    def sigma(self, u: Tensor) -> Tensor:
+        """Returns sigma_min * (sigma_max / sigma_min)^(u^rho)."""
+        low, high = math.log(self.sigma_min), math.log(self.sigma_max)
+        logarithm: Tensor = low + u.pow(self.rho) * (high - low)
+        return logarithm.exp()
+
+
+@dataclass(frozen=True)
+class Flow(NoiseSchedule, name="flow"):
+    """The time t = sigma / (1 + sigma) of a rectified flow is uniform before it is shifted, and cut off at both ends.
+
+    With sigma_min = shift / (steps - 1) and a high sigma_max the grid is that of t = 1, 1 - 1 / steps, ..., 0.
+    Source: Liu, Gong, Liu 2023; for the shift Esser et al. 2024, "Scaling Rectified Flow Transformers", equation 23.
+    """
+
+    shift: float = 1.0
+    """s of t' = s t / (1 + (s - 1) t): multiplies sigma; above 1 for more of the high levels."""
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        _check_range(self.sigma_min, self.sigma_max)
+        _check_positive("shift", self.shift)
+
+    def sigma(self, u: Tensor) -> Tensor:
+        """Returns shift * t / (1 - t), t going from that of sigma_min to that of sigma_max."""
+        low, high = (sigma / (self.shift + sigma) for sigma in (self.sigma_min, self.sigma_max))
+        t = low + u * (high - low)
+        return self.shift * t / (1 - t)
+
+
+@dataclass(frozen=True)
+class Angle(NoiseSchedule, name="angle"):
+    """The angle between signal and noise, pi / 2 * t = arctan(sigma), is uniform, cut off at both ends.
+
+    Source: Salimans, Ho 2022, appendix D, with alpha = cos(pi / 2 * t).
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        _check_range(self.sigma_min, self.sigma_max)
+
+    def sigma(self, u: Tensor) -> Tensor:
+        """Returns the tangent of an angle that goes from that of sigma_min to that of sigma_max."""
+        low, high = math.atan(self.sigma_min), math.atan(self.sigma_max)
+        return torch.tan(low + u * (high - low))
+
+
+@dataclass(frozen=True)
 class LogNormal(NoiseSchedule, name="lognormal"):
     """log sigma is drawn from a normal distribution, cut off at both ends: where training should look most.
 
     Made for training; as a grid for sampling its highest levels are too far apart, take `karras` there. The default
-    is the paper's for data of unit variance: mean -1.2 - log 0.5.
+    is the paper's for data of unit variance: mean -1.2 - log 0.5. The time t = sigma / (1 + sigma) of a rectified flow
+    is logit-normal then, with the same mean and std (Esser et al. 2024, equation 19).
     Source: Karras et al. 2022, table 1.
     """
 
@@ -169,8 +235,7 @@ class LogNormal(NoiseSchedule, name="lognormal"):
 
     def __post_init__(self) -> None:
         _check_range(self.sigma_min, self.sigma_max)
-        if self.std <= 0:
-            raise UsageError(f"std must be positive, not {self.std}")
+        _check_positive("std", self.std)
 
     def sigma(self, u: Tensor) -> Tensor:
         """Returns the u-quantile of the truncated distribution."""
@@ -205,6 +270,11 @@ class OneStep(NoiseSchedule, name="one_step"):
 def _check_range(sigma_min: float, sigma_max: float) -> None:
     if not 0 < sigma_min < sigma_max < math.inf:
         raise UsageError(f"noise levels need 0 < sigma_min < sigma_max, not {sigma_min} and {sigma_max}")
+
+
+def _check_positive(name: str, number: float) -> None:
+    if not 0 < number < math.inf:
+        raise UsageError(f"{name} must be positive, not {number}")
 
 
 @once

@@ -158,8 +158,12 @@ def count_macs(system: DenoiseSystem, audio: Audio) -> float | None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # setting oneDNN's flags warns of missing Intel GPUs
-        # oneDNN runs a whole LSTM as one operation, which the counter does not know.
-        with FlopCounterMode(display=False) as counter, torch.backends.mkldnn.flags(enabled=False):
+        # oneDNN and cuDNN run a whole LSTM as one operation, which the counter does not know.
+        with (
+            torch.backends.mkldnn.flags(enabled=False),
+            torch.backends.cudnn.flags(enabled=False),
+            FlopCounterMode(display=False) as counter,
+        ):
             system.denoise(audio)
     flops = counter.get_total_flops()
     return flops / 2 / audio.seconds if flops else None

@@ -12,12 +12,16 @@ from hiss.audio import Audio
 from hiss.errors import HissError, UsageError
 from hiss.evaluation.clips import excerpts
 from hiss.evaluation.distances import correlation, entropy, frechet, inception_score, kernel, nearest, vendi
-from hiss.evaluation.embeddings import EXCERPTS, Embedding, Heard, find, waveforms
-from hiss.evaluation.music import TRAITS, likeness
+from hiss.evaluation.embeddings import EMBEDDINGS, EXCERPTS, Embedding, Heard, find, questions, waveforms
+from hiss.evaluation.judge import JUDGES, Judge
+from hiss.evaluation.music import RATE, TRAITS, likeness
 from hiss.noise import seeded
 
 CANDIDATES = 10
 """Training clips per recording, the nearest by embedding, whose waveforms are compared with it."""
+
+RATES = {"logmel": 32_000, "tonal": RATE}
+"""Hz, at which the embeddings without a judge listen; a judge says so itself."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,31 @@ class Levels:
 
 
 @dataclass(frozen=True)
+class Listener:
+    """What listened, and to what of the recordings: the figures say nothing of the rest."""
+
+    embedding: str | None
+    """Its name in `EMBEDDINGS`; None where it is none of these."""
+    sample_rate: int | None
+    """Hz, to which recordings are resampled first; None where that is not known."""
+    excerpt: float | None
+    """Seconds of the excerpts in which recordings are listened to; None where they are listened to as a whole."""
+    loudest: float | None
+    """Seconds of each recording, or of each excerpt, that a judge hears at the most; None where no judge listens."""
+
+    @classmethod
+    def of(cls, embedding: Embedding, excerpt: float | None) -> "Listener":
+        """Returns what `embedding` hears of recordings in excerpts of so many seconds."""
+        name = next((name for name, one in EMBEDDINGS.items() if one is embedding), None)
+        if name is None:
+            return cls(None, None, excerpt, None)
+        if not (JUDGES / name).is_dir():
+            return cls(name, RATES.get(name), excerpt, None)
+        judge = Judge.from_pretrained(name).config
+        return cls(name, judge.sample_rate, excerpt, judge.seconds)
+
+
+@dataclass(frozen=True)
 class GenerationReport:
     """What `evaluate_generation` found; a figure says something next to that of real recordings only."""
 
@@ -78,6 +107,8 @@ class GenerationReport:
     """How many recordings were "generated", "reference" and "train"."""
     excerpts: Mapping[str, int]
     """In how many excerpts they were listened to."""
+    listener: Listener
+    """What all but the levels and the traits depends on."""
     figures: Mapping[str, float]
     """"fad" and "kad" (distance to the reference), "vendi" (variety), "inception QUESTION" where there are classes."""
     floor: Mapping[str, Spread]
@@ -138,12 +169,25 @@ class _Set:
         return [{} if said is None else said[owner] for owner in self.owners]
 
 
+def usual(labels: Sequence[Mapping[str, str]] | None, *, music: bool = False) -> str:
+    """Returns the name of the embedding that suits reference recordings with these labels, by question.
+
+    It is "music" for music, "digits" if every recording is labelled as something that the judge of digits tells apart,
+    and else "logmel": a judge is no measure of sounds of which it knows nothing.
+    """
+    if music:
+        return "music"
+    classes = questions("digits").items()
+    known = [any(said.get(question) in names for question, names in classes) for said in labels or ()]
+    return "digits" if known and all(known) else "logmel"
+
+
 def evaluate_generation(
     generated: Sequence[Audio],
     reference: Sequence[Audio],
     *,
     train: Sequence[Audio] | None = None,
-    embedding: str | Embedding = "digits",
+    embedding: str | Embedding | None = None,
     excerpt: float | None = None,
     music: bool = False,
     asked: Sequence[Mapping[str, str]] | None = None,
@@ -170,7 +214,7 @@ def evaluate_generation(
         generated: Recordings in question.
         reference: Real recordings that no generator was trained on.
         train: Real recordings that the generator was trained on.
-        embedding: A name in `EMBEDDINGS`, or a function.
+        embedding: A name in `EMBEDDINGS`, or a function; the `usual` one for `labels` and `music` if not given.
         excerpt: Seconds of the excerpts in which recordings are listened to; those in `EXCERPTS` if not given, and for
             other embeddings whole recordings.
         music: Whether the traits of music are measured, and copies are looked for by what a listener notices.
@@ -184,6 +228,8 @@ def evaluate_generation(
             recordings or the classes.
         HissError: a set has fewer than four recordings, or one without samples.
     """
+    if embedding is None:
+        embedding = usual(labels, music=music)
     listen = find(embedding) if isinstance(embedding, str) else embedding
     if excerpt is None and isinstance(embedding, str):
         excerpt = EXCERPTS.get(embedding)
@@ -206,6 +252,7 @@ def evaluate_generation(
     return GenerationReport(
         clips={name: len(clips) for name, clips in recordings.items()},
         excerpts={name: len(one.owners) for name, one in sets.items()},
+        listener=Listener.of(listen, excerpt),
         figures=_figures(ours.heard, real.heard.embeddings),
         floor=_floor(sets, draws, seed),
         chance=_chance(sets, draws, seed),

@@ -48,6 +48,11 @@ class JudgeConfig(Spec):
     """Of the embedding."""
     dropout: float = 0.2
 
+    @property
+    def seconds(self) -> float:
+        """Seconds of a clip that are judged."""
+        return self.samples / self.sample_rate
+
 
 class Judge(nn.Module):
     """Log-mel, convolutions, pooling over time, a linear embedding, and one linear layer per question.

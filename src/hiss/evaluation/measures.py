@@ -6,10 +6,10 @@ from pathlib import Path
 from hiss.audio import Audio
 from hiss.errors import UsageError, unknown
 from hiss.evaluation.speech import (
-    SILENCE,
     Dnsmos,
     attenuation,
     band_effect,
+    is_silent,
     level,
     log_spectral_distance,
     package,
@@ -98,7 +98,7 @@ def _open_dnsmos(path: str | Path | None) -> Measure:
 def _open_levels(_: str | Path | None) -> Measure:
     return lambda clean, noisy, processed: {
         "level": level(clean, processed),
-        "attenuation": attenuation(noisy, processed) if clean.rms < SILENCE else None,
+        "attenuation": attenuation(noisy, processed) if is_silent(clean) else None,
     }
 
 

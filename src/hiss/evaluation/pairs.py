@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from json import JSONDecodeError, loads
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def read_pairs(files: Iterable[tuple[str, Path, Path]]) -> Iterator[SpeechPair]:
     """Yields the pairs that `find_pairs` found.
 
     SNR and kind of noise are `snr_db` and `noise` in a JSON file beside the noisy recording. Without it the SNR is
-    what the name says, as in "street_snr5", "street_-5dB" or "5 dB".
+    what the name says, as in "street_snr5", "street_-5dB" or "5 dB". One that is infinite or NaN counts as not known.
 
     Raises:
         HissError: a file cannot be read, or the two of a pair differ in rate, channels or length.
@@ -79,6 +80,8 @@ def read_pairs(files: Iterable[tuple[str, Path, Path]]) -> Iterator[SpeechPair]:
             level = None if snr is None else float(snr)
         except (TypeError, ValueError) as error:
             raise HissError(f"{noisy.with_suffix('.json')}: snr_db is no number but {snr!r}") from error
+        if level is not None and not isfinite(level):
+            level = None
         yield SpeechPair(name, Audio.load(clean), Audio.load(noisy), level, None if kind is None else str(kind))
 
 

@@ -24,15 +24,22 @@ SILENCE = 1e-7
 """RMS, -140 dBFS, below which nothing is heard."""
 
 _PESQ_PIECE = 20.0  # seconds; P.862 is meant for 8 to 20 s, and its code overruns its memory past 50 utterances
+_WORST_OPINION = 1.0  # ITU-T P.800: "bad"; both mappings of PESQ to opinions stay above 0.999
 _OPINION_WINDOW = 144_160  # samples: 9.01 s
 _NOISE_RULES, _SPEECH_RULES = 100.0, 10.0  # power ratios (20 and 10 dB) from which a cell belongs to one of the two
+
+
+def is_silent(audio: Audio) -> bool:
+    """Returns whether nothing is heard in the mean of the channels, which is what all figures are of."""
+    return audio.mono().rms < SILENCE
 
 
 def pesq(clean: Audio, processed: Audio, *, wide: bool = True) -> float | None:
     """Returns the predicted opinion score, 1 to 4.64 (wide band, 16 kHz) or 4.55 (narrow band).
 
-    A recording longer than 20 s is scored in equal pieces: the mean over those with speech. None: no speech is
-    found, it lasts less than 0.25 s, or wide band of a rate below 16 kHz.
+    A recording longer than 20 s is scored in equal pieces: the mean over those with speech. The package has no score
+    for speech that became silence; it counts as 1, where the scale of opinions begins, so that no figure rises by
+    muting. None: no speech is found, it lasts less than 0.25 s, or wide band of a rate below 16 kHz.
 
     Source: ITU-T P.862 (2001) and P.862.2 (2007), as the package `pesq` computes them.
     """
@@ -43,10 +50,14 @@ def pesq(clean: Audio, processed: Audio, *, wide: bool = True) -> float | None:
     pieces = math.ceil(clean.seconds / _PESQ_PIECE) or 1
     scores = []
     for one, other in zip(*(_wave(audio, rate).tensor_split(pieces) for audio in (clean, processed)), strict=True):
-        try:
-            scores.append(float(scorer.pesq(rate, one.numpy(), other.numpy(), "wb" if wide else "nb")))
-        except (scorer.PesqError, ValueError):  # the latter where the processed one is digital silence
+        if is_silent(Audio(one, rate)):
             continue
+        muted = is_silent(Audio(other, rate))
+        try:  # the package finds the speech, also where only that is asked
+            score = scorer.pesq(rate, one.numpy(), (one if muted else other).numpy(), "wb" if wide else "nb")
+        except scorer.PesqError:
+            continue
+        scores.append(_WORST_OPINION if muted else float(score))
     return sum(scores) / len(scores) if scores else None
 
 
@@ -58,7 +69,7 @@ def stoi(clean: Audio, processed: Audio, *, extended: bool = False) -> float | N
     noise maskers"; as the package `pystoi` computes them.
     """
     scorer = package("pystoi", "STOI")
-    if clean.rms < SILENCE:
+    if is_silent(clean):
         return None
     waves = [_wave(audio).numpy() for audio in (clean, processed)]
     with warnings.catch_warnings():
@@ -74,9 +85,9 @@ def si_sdr(clean: Audio, processed: Audio) -> float | None:
 
     Source: Le Roux et al. 2019, "SDR - half-baked or well done?", eq. 2.
     """
-    if clean.rms < SILENCE:
+    if is_silent(clean):
         return None
-    if processed.rms < SILENCE:
+    if is_silent(processed):
         return -CEILING
     reference, estimate = _wave(clean), _wave(processed)
     target = _scale(reference, estimate) * reference
@@ -90,7 +101,7 @@ def segmental_snr(clean: Audio, processed: Audio) -> float | None:
 
     Source: Hansen and Pellom 1998, "An effective quality evaluation protocol for speech enhancement algorithms", eq. 1.
     """
-    if clean.rms < SILENCE:
+    if is_silent(clean):
         return None
     length = min(round(0.032 * clean.sample_rate), clean.samples.shape[1])
     frames, error = (
@@ -108,7 +119,7 @@ def log_spectral_distance(clean: Audio, processed: Audio) -> float | None:
 
     Source: Gray and Markel 1976, "Distance measures for speech processing", eq. 2.
     """
-    if clean.rms < SILENCE:
+    if is_silent(clean):
         return None
     one, other = _power(clean), _power(processed)
     floor = 1e-8 * one.amax()
@@ -121,7 +132,7 @@ def level(clean: Audio, processed: Audio) -> float | None:
 
     It is the gain of the projection on `clean`; None where `clean` is silent or the projection points the other way.
     """
-    if clean.rms < SILENCE:
+    if is_silent(clean):
         return None
     scale = float(_scale(_wave(clean), _wave(processed)))
     return 20 * math.log10(scale) if scale > 0 else None
@@ -129,7 +140,7 @@ def level(clean: Audio, processed: Audio) -> float | None:
 
 def attenuation(noisy: Audio, processed: Audio) -> float | None:
     """Returns by how many dB `processed` is softer than `noisy`, at most 100; None where `noisy` is silent."""
-    if noisy.rms < SILENCE:
+    if is_silent(noisy):
         return None
     return _decibels(_wave(noisy).square().sum(), _wave(processed).square().sum())
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hiss.errors import UsageError
-from hiss.signal.opinions import opinion_error, opinion_network
+from hiss.errors import MissingPackageError, UsageError
+from hiss.signal.opinions import OpinionNetwork, opinion_error, opinion_network
 from hiss.signal.perceptual import perceptual_error
 from hiss.signal.stft import compress, stft
 from hiss.spec import Spec
@@ -32,6 +32,13 @@ class LossConfig(Spec, ABC):
     def __post_init__(self) -> None:
         if not self.weight > 0:
             raise UsageError(f"the weight of the loss {self.name} must be positive, not {self.weight}")
+
+    def check(self) -> None:  # most need nothing
+        """Makes sure that what it needs besides the audio is there.
+
+        Raises:
+            HissError: it is not.
+        """
 
     @abstractmethod
     def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
@@ -177,9 +184,21 @@ class Opinion(LossConfig, name="opinion"):
         if self.sample_rate < 1:
             raise UsageError(f"a sample rate must be at least 1 Hz, not {self.sample_rate}")
 
+    def check(self) -> None:
+        self._judge()
+
+    def _judge(self) -> OpinionNetwork:
+        try:
+            return opinion_network(None if self.network is None else Path(self.network))
+        except MissingPackageError as error:
+            raise MissingPackageError(
+                "the loss 'opinion' needs two packages, pip install onnx speechmos (only onnx where its network is the "
+                "path of an ONNX file); without them leave it out, model.losses.opinion=null"
+            ) from error
+
     def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
         count = max(1, round(self.share * len(target)))
-        judge = opinion_network(None if self.network is None else Path(self.network)).to(target.device)
+        judge = self._judge().to(target.device)
         error = opinion_error(estimate[:count], target[:count], judge, sample_rate=self.sample_rate)
         error = error * (len(target) / count)
         return functional.pad(error, (0, len(target) - count))

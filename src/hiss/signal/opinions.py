@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hiss.errors import HissError
+from hiss.errors import HissError, MissingPackageError
 from hiss.signal.resampling import resample_period
 
 OPINIONS = {
@@ -94,7 +94,8 @@ def opinion_network(path: Path | None = None) -> OpinionNetwork:
     """Returns the network in the ONNX file `path`, or that of the package `speechmos`; the same one each time.
 
     Raises:
-        HissError: onnx is not installed, there is no such file, or it holds another network.
+        MissingPackageError: onnx, or speechmos if no path is given, is not installed.
+        HissError: there is no such file, or it holds another network.
     """
     file = published_network() if path is None else path
     if not file.is_file():
@@ -102,7 +103,7 @@ def opinion_network(path: Path | None = None) -> OpinionNetwork:
     try:
         onnx = importlib.import_module("onnx")
     except ImportError as error:
-        raise HissError("reading DNSMOS needs the package onnx: pip install 'hiss[onnx]'") from error
+        raise MissingPackageError("reading DNSMOS needs the package onnx: pip install 'hiss[onnx]'") from error
     try:
         graph = onnx.load_from_string(file.read_bytes()).graph
         arrays = {one.name: torch.tensor(onnx.numpy_helper.to_array(one)) for one in graph.initializer}
@@ -118,8 +119,14 @@ def opinion_network(path: Path | None = None) -> OpinionNetwork:
 
 
 def published_network() -> Path:
-    """Returns where the package speechmos keeps the network; its code, which asks for more packages, is not run."""
+    """Returns where the package speechmos keeps the network; its code, which asks for more packages, is not run.
+
+    Raises:
+        MissingPackageError: speechmos is not installed.
+    """
     found = importlib.util.find_spec("speechmos")
     if found is None or not found.submodule_search_locations:
-        raise HissError("DNSMOS needs the package speechmos: pip install 'hiss[metrics]', or give an ONNX file")
+        raise MissingPackageError(
+            "DNSMOS needs the package speechmos: pip install 'hiss[metrics]', or give an ONNX file"
+        )
     return Path(found.submodule_search_locations[0]) / "dnsmos_models" / "sig_bak_ovr.onnx"

@@ -15,7 +15,7 @@ class Objective(nn.Module, ABC):
     model: nn.Module
     """What is trained, and saved at the end."""
     measured: tuple[str, ...] = ()
-    """Names in the state of the model that `fit` measures; weights to start from with all of them make it needless."""
+    """Names in the state of the model that `fit` measures; a whole model to start from makes it needless."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -26,11 +26,11 @@ def recipes() -> list[str]:
     return sorted(path.stem for path in _shelf().glob("*.yaml"))
 
 
-def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns what a bundled recipe or a YAML file says, with `changes` such as `trainer.steps=100` applied.
+def recipe_text(name_or_path: str | Path) -> str:
+    """Returns a bundled recipe, by name, or a YAML file as it is.
 
     Raises:
-        UsageError: there is no such recipe, it is no UTF-8 text or valid YAML, or a change has no place in it.
+        UsageError: there is no such recipe, or it is no UTF-8 text.
     """
     path = Path(name_or_path)
     if str(name_or_path) in recipes():
@@ -38,12 +38,20 @@ def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> dict[s
     elif not path.is_file():
         raise unknown("recipe", str(name_or_path), [*recipes(), "the path of a YAML file"])
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    data = _apart(_parse(text, str(path)))
+
+
+def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns what a bundled recipe or a YAML file says, with `changes` such as `trainer.steps=100` applied.
+
+    Raises:
+        UsageError: there is no such recipe, it is no UTF-8 text or valid YAML, or a change has no place in it.
+    """
+    data = _apart(_parse(recipe_text(name_or_path), str(name_or_path)))
     if not isinstance(data, dict):
-        raise UsageError(f"{path} is no recipe: it must hold the keys data and model, or stages")
+        raise UsageError(f"{name_or_path} is no recipe: it must hold the keys data and model, or stages")
     for change in changes:
         _apply(data, change)
     return data
@@ -188,7 +196,10 @@ def _apart(data: Any) -> Any:
 
 
 def _apply(data: dict[str, Any], change: str) -> None:
-    """Changes one value of a nested mapping, `KEY.KEY=VALUE`; whether the keys exist is for `Recipe` to say."""
+    """Changes one value of a nested mapping, `KEY.KEY=VALUE`; whether the keys exist is for `Recipe` to say.
+
+    An entry of a list that is called by its name is taken out by null.
+    """
     keys, sign, value = change.partition("=")
     *parents, last = keys.strip().split(".")
     if not sign or not all([*parents, last]):
@@ -197,17 +208,29 @@ def _apply(data: dict[str, Any], change: str) -> None:
     for depth, key in enumerate([*parents, last]):
         where = ".".join(["recipe", *parents[:depth]])
         if isinstance(place, list):
-            if not key.isdigit() or int(key) >= len(place):
-                raise unknown(f"place in {where}", key, map(str, range(len(place))))
+            numbers = _numbers(place)
+            if key not in numbers:
+                raise unknown(f"place in {where}", key, numbers)
         elif not isinstance(place, dict):
             raise UsageError(f"{change}: {where} has no parts, it is {place!r}")
-        index = int(key) if isinstance(place, list) else key
+        index = numbers[key] if isinstance(place, list) else key
         if depth == len(parents):
-            place[index] = _parse(value, change)
+            new = _parse(value, change)
+            if new is None and isinstance(place, list) and not key.isdigit():
+                del place[numbers[key]]
+            else:
+                place[index] = new
         elif isinstance(place, dict):
             place = place.setdefault(key, {})
         else:
-            place = place[int(key)]
+            place = place[index]
+
+
+def _numbers(entries: list[Any]) -> dict[str, int]:
+    """Returns the numbers of the entries of a list by what they may be called: the number, or a name that one has."""
+    names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
+    named = {str(name): number for number, name in enumerate(names) if name is not None and names.count(name) == 1}
+    return named | {str(number): number for number in range(len(entries))}
 
 
 def _shelf() -> Path:

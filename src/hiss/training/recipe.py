@@ -31,13 +31,16 @@ log = logging.getLogger(__name__)
 
 NAMED = 20
 """Recordings that are named, of those left out."""
+FEW = 3
+"""Weights that are named, of those that begin anew."""
 
 
 def load_recipe(name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Recipe:
     """Returns a bundled recipe by name, or that of a YAML file, with `changes` such as `trainer.steps=100` applied.
 
-    Values are read as YAML; a part of a list is meant by its number, as in `model.conditioners.0.dropout=0.2`. Of a
-    recipe with stages the last one is returned, as `Stages.recipe` returns it before the others were trained.
+    Values are read as YAML; a part of a list is meant by its number, as in `model.conditioners.0.dropout=0.2`, or by a
+    name that it alone has, as in `model.losses.phase.weight=0.02`; null takes out what is meant by name. Of a recipe
+    with stages the last one is returned, as `Stages.recipe` returns it before the others were trained.
 
     Raises:
         UsageError: there is no such recipe, it is no valid YAML, or a key or value does not fit.
@@ -73,16 +76,17 @@ def run_recipe(
         recipe: what to train, on what.
         out: where everything is written.
         data: a folder of recordings, or of WebDataset shards, in place of the recipe's data.
-        init: a bundled model or a folder, whose weights the run starts from: all of those whose name and shape fit. A
-            resumed run has its own.
+        init: a bundled model or a folder, whose weights the run starts from: all of those whose name and shape fit. If
+            these are not all of the model, a warning says so, and scales are measured anew. A resumed run has its own.
         resume: continue the run in `out`, if there is one.
         minutes: the run saves and ends by itself after this time.
         progress: told about every step.
 
     Raises:
         UsageError: no weight of `init` fits, or an argument of the recipe is wrong.
-        HissError: the data or `init` cannot be read.
+        HissError: the data or `init` cannot be read, or what the recipe needs besides them is missing.
     """
+    recipe.check()
     folder = Path(out)
     recipe = with_data(recipe, data, folder)
     if recipe.adapts and init is None and "model" not in recipe.parts and not checkpoints.steps(folder / "state"):
@@ -120,18 +124,10 @@ def run_recipe(
             state = {name.removeprefix("model/"): tensor for name, tensor in tensors.items()}
             check_parts(objective, recipe, state, f"the run in {folder}")
     else:
-        known = set(objective.measured) if "model" in recipe.parts else set()
+        whole = "model" in recipe.parts
         if init is not None:
-            theirs = weights_of(init, str(recipe.name))
-            check_parts(objective, recipe, {f"model.{name}": tensor for name, tensor in theirs.items()}, str(init))
-            known = adopt(objective.model, theirs, init)
-            lacking = sorted(name for name in objective.model.state_dict().keys() - known if "uncertainty" not in name)
-            if recipe.adapts and lacking:
-                raise UsageError(
-                    f"a LoRA adapts a whole model, and {init} lacks {len(lacking)} weights of that of the recipe, "
-                    f"the first {lacking[0]}; take the recipe that it was trained by, unchanged"
-                )
-        if not objective.measured or not known >= set(objective.measured):
+            whole = begin(objective, recipe, init)
+        if not objective.measured or not whole:  # weights that begin anew have seen no scale yet
             if torch.accelerator.is_available():  # what is encoded by a network is encoded there faster
                 objective.to(torch.accelerator.current_accelerator())
             objective.fit(batch.audio for batch in examples.once(recipe.trainer.batch_size))
@@ -153,7 +149,7 @@ def run_recipe(
         resume=resume,
         minutes=minutes,
         progress=progress,
-        demo=recipe.demo(objective) if recipe.trainer.demo_every else None,
+        demo=recipe.demo(objective, examples if judged is None else judged) if recipe.trainer.demo_every else None,
         export=export,
     )
 
@@ -193,6 +189,28 @@ def check_parts(objective: Objective, recipe: Recipe, tensors: Mapping[str, Tens
                 raise UsageError(
                     f"{what} has another {_kind(recipe, place)} than {source}; take that one, or train anew elsewhere"
                 )
+
+
+def begin(objective: Objective, recipe: Recipe, init: str | Path) -> bool:
+    """Gives an objective the weights of `init` that fit, and returns whether its whole model has them; warns if not.
+
+    Raises:
+        UsageError: none fits, not all fit for a LoRA, or a part is another one than the recipe says.
+        HissError: `init` cannot be read.
+    """
+    theirs = weights_of(init, str(recipe.name))
+    check_parts(objective, recipe, {f"model.{name}": tensor for name, tensor in theirs.items()}, str(init))
+    known, own = adopt(objective.model, theirs, init), objective.model.state_dict()
+    lacking = [name for name in own if name not in known and "uncertainty" not in name]
+    if recipe.adapts and lacking:
+        raise UsageError(
+            f"a LoRA adapts a whole model, and {init} lacks {len(lacking)} weights of that of the recipe, "
+            f"the first {lacking[0]}; take the recipe that it was trained by, unchanged"
+        )
+    if lacking:
+        share, some = f"{len(lacking)} of {len(own)}", ", ".join(lacking[:FEW])
+        log.warning("%s weights begin anew, as %s lacks them or has another shape; the first: %s", share, init, some)
+    return not lacking
 
 
 def weights_of(source: str | Path, kind: str) -> dict[str, Tensor]:

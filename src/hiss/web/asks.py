@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hiss.audio import Level
+from hiss.generation import STRENGTH, level_asked
 from hiss.web.limits import LONGEST, MOST_SOUNDS, MOST_STEPS
 
 Format = Literal["wav", "flac", "ogg", "opus", "mp3"]
@@ -43,7 +45,19 @@ class _Make(_Ask):
         None, ge=0, lt=1 << 63, description="The same seed gives the same sounds; drawn by default."
     )
     count: int = Field(1, ge=1, le=MOST_SOUNDS, description="How many sounds; more than one are answered as a ZIP.")
-    normalize: Literal["peak", "rms", "lufs", "none"] = Field("peak", description="Level of each sound.")
+    normalize: Level | None = Field(
+        None, description="Level of each sound; by default peak, but none where a part of a recording is kept."
+    )
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the sounds keep a part of a recording."""
+        return False
+
+    @property
+    def level(self) -> Level:
+        """What the sounds are brought to."""
+        return level_asked(self.normalize, keeps=self.keeps)
 
 
 class Generate(_Make):
@@ -60,9 +74,15 @@ class Edit(_Make):
     """Sounds from a recording: a variation of it, its continuation, or a part of it made anew."""
 
     how: Literal["vary", "continue", "inpaint"] = Field(description="What to do with the recording.", examples=["vary"])
-    strength: float = Field(0.5, gt=0, le=1, description="How far a variation may go; 1 forgets the recording.")
+    strength: float = Field(
+        STRENGTH, gt=0, le=1, description="How far to vary, only where how is vary; 1 forgets it all."
+    )
     start: float | None = Field(None, ge=0, description="Seconds from which on to inpaint.")
     end: float | None = Field(None, gt=0, description="Seconds up to which to inpaint.")
+
+    @property
+    def keeps(self) -> bool:
+        return self.how != "vary"
 
 
 class Denoise(_Ask):

@@ -16,7 +16,7 @@ from hiss.errors import HissError, UsageError, unknown
 from hiss.pipeline import Pipeline, bundled, load
 from hiss.saved import summary
 
-Task = Literal["generate", "denoise", "music"]
+Task = Literal["generate", "edit", "denoise"]
 
 _log = logging.getLogger("hiss.web")
 
@@ -32,10 +32,8 @@ class Model:
 
     @cached_property
     def tasks(self) -> list[Task]:
-        """What it is good for; music, too, if its card says so in the first paragraph."""
-        if self.pipeline.denoises:
-            return ["denoise"]
-        return ["generate", "music"] if "music" in summary(self.pipeline.card).lower() else ["generate"]
+        """What it is good for."""
+        return ["denoise"] if self.pipeline.denoises else ["generate", "edit"]
 
     @cached_property
     def facts(self) -> dict[str, object]:

@@ -41,10 +41,10 @@ def of_making(source: str, ask: Generate | Edit, seed: int) -> Transcript:
                 flags |= {"inpaint": RECORDING, "span": f"{ask.start}:{ask.end}"}
                 words |= {"inpaint": recording, "span": (ask.start, ask.end)}
     flags |= {"count": ask.count} if many else {}
-    flags |= {"seed": seed} | ({} if ask.normalize == "peak" else {"normalize": ask.normalize})
+    flags |= {"seed": seed} | ({} if ask.normalize is None else {"normalize": ask.normalize})
     prompt = [] if ask.prompt is None else [ask.prompt]
     call = f"hiss.load({source!r}).generate({_arguments(prompt, words | {'seed': seed})})"
-    level = "" if ask.normalize == "none" else f".normalize({ask.normalize!r})"
+    level = "" if ask.level == "none" else f".normalize({ask.level!r})"
     save = f'sound{level}.save("sound.wav")'
     if many:
         save = f'for number, sound in enumerate(sounds):\n    sound{level}.save(f"sound-{{number}}.wav")'

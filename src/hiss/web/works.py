@@ -14,11 +14,11 @@ from hiss.audio import Audio, Form
 from hiss.denoising import BLOCK, coding_by_frames
 from hiss.diffusion.sampling import sampler
 from hiss.errors import UsageError
-from hiss.generation import samples_asked
+from hiss.generation import STRENGTH, samples_asked
 from hiss.web.asks import Denoise, Edit, Generate
 from hiss.web.decoding import Upload
 from hiss.web.limits import LONGEST
-from hiss.web.shelf import Model, Shelf
+from hiss.web.shelf import Model, Shelf, Task
 from hiss.web.transcript import Transcript, of_denoising, of_making
 
 Progress = Callable[[int, int], None]
@@ -70,7 +70,7 @@ class Generation(Work):
         Raises:
             UsageError: the models of the shelf cannot make it.
         """
-        return cls(_checked(shelf, ask), ask, _seed(ask))
+        return cls(_checked(shelf, ask, "generate"), ask, _seed(ask))
 
     @property
     def key(self) -> Hashable:
@@ -94,7 +94,7 @@ class Generation(Work):
             **_settings(self.ask),
         )
         own = [sounds[first : first + count] for first in range(0, len(sounds), count)]
-        return [[one.normalize(work.ask.normalize) for one in part] for work, part in zip(works, own, strict=True)]
+        return [[one.normalize(work.ask.level) for one in part] for work, part in zip(works, own, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +110,14 @@ class Editing(Work):
         """Returns what was asked for.
 
         Raises:
-            UsageError: the models of the shelf cannot make it, it would be too long, or the span is missing.
+            UsageError: the models of the shelf cannot make it, it would be too long, the span is missing, or there
+                is a strength and nothing to vary.
         """
         if ask.how == "inpaint" and (ask.start is None or ask.end is None):
             raise UsageError("to inpaint takes start and end, in seconds")
-        model = _checked(shelf, ask)
+        if ask.how != "vary" and ask.strength != STRENGTH:
+            raise UsageError(f"strength belongs to how=vary; leave it out of how={ask.how}")
+        model = _checked(shelf, ask, "edit")
         config = model.pipeline.model.config
         samples = samples_asked(config, ask.length, upload.audio, extend=ask.how == "continue")
         if samples > LONGEST * config.sample_rate:
@@ -144,7 +147,7 @@ class Editing(Work):
             **_settings(ask),
             **of[ask.how],
         )
-        return [[one.normalize(ask.normalize) for one in sounds]]
+        return [[one.normalize(ask.level) for one in sounds]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,9 +204,9 @@ class Denoising(Work):
         return [[Audio(part[:, : one.samples.shape[1]], rate)] for part, one in pairs]
 
 
-def _checked(shelf: Shelf, ask: Generate | Edit) -> Model:
+def _checked(shelf: Shelf, ask: Generate | Edit, task: Task) -> Model:
     """Returns the model that was asked for; refuses what it cannot make before any work."""
-    model = shelf.of(ask.model, "generate")
+    model = shelf.of(ask.model, task)
     model.pipeline.prompt(ask.prompt)
     model.pipeline.unwanted(ask.negative, ask.guidance)
     sampler(ask.sampler or model.pipeline.model.config.sampling.sampler)

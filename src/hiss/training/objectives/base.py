@@ -67,7 +67,14 @@ class Recipe(Spec, ABC):
         del objective, folder
         return examples
 
-    def demo(self, objective: Objective) -> Demo | None:
-        """Returns what is made every `trainer.demo_every` steps; None where there is nothing to be heard."""
-        del objective
+    def check(self) -> None:  # most need nothing
+        """Makes sure, before any data are read, that what the training needs besides them is there.
+
+        Raises:
+            HissError: it is not.
+        """
+
+    def demo(self, objective: Objective, examples: Dataset) -> Demo | None:
+        """Returns what is made every `trainer.demo_every` steps, maybe of examples; None if nothing can be heard."""
+        del objective, examples
         return None

@@ -11,7 +11,7 @@ from hiss.config import ModelConfig
 from hiss.data import Dataset
 from hiss.lora import LoraConfig, fresh
 from hiss.model import AudioDiffusionModel
-from hiss.training.demo import AudioDemo
+from hiss.training.demo import demo_of
 from hiss.training.encoded import check_passes, encoded
 from hiss.training.objective import Objective
 from hiss.training.objectives.base import Clips, Recipe
@@ -41,7 +41,8 @@ class DiffusionRecipe(Recipe, name="diffusion"):
 
     model: ModelConfig
     prompts: tuple[str, ...] = ()
-    """Of the demos made every `trainer.demo_every` steps; without any, four sounds are made freely."""
+    """Of the demos made every `trainer.demo_every` steps; without any, four sounds are made freely, or four examples
+    cleaned by a model that denoises."""
     lora: LoraConfig | None = None
     """Trains adapters of the network in place of the model, which then has weights to start from."""
     encoded: int = 0
@@ -50,6 +51,10 @@ class DiffusionRecipe(Recipe, name="diffusion"):
 
     def __post_init__(self) -> None:
         check_passes(self.encoded)
+
+    def check(self) -> None:
+        for loss in self.model.losses:
+            loss.check()
 
     @property
     def adapts(self) -> bool:
@@ -73,6 +78,6 @@ class DiffusionRecipe(Recipe, name="diffusion"):
         assert isinstance(objective, DiffusionObjective)
         return encoded(examples, objective.model.representation, passes=self.encoded, folder=folder)
 
-    def demo(self, objective: Objective) -> Demo:
+    def demo(self, objective: Objective, examples: Dataset) -> Demo:
         assert isinstance(objective, DiffusionObjective)
-        return AudioDemo(objective.model, self.prompts, seed=self.trainer.seed)
+        return demo_of(objective.model, examples, prompts=self.prompts, seed=self.trainer.seed)

@@ -15,7 +15,7 @@ from hiss.errors import UsageError
 from hiss.model import AudioDiffusionModel, divided
 from hiss.noise import normal
 from hiss.spec import Spec
-from hiss.training.demo import AudioDemo
+from hiss.training.demo import demo_of
 from hiss.training.objective import Objective
 from hiss.training.objectives.base import Clips, Recipe
 from hiss.training.trainer import Demo
@@ -121,6 +121,6 @@ class DistillationRecipe(Recipe, name="distillation"):
     def objective_for(self, examples: Dataset) -> DistillationObjective:
         return DistillationObjective(self.objective, self.model)
 
-    def demo(self, objective: Objective) -> Demo:
+    def demo(self, objective: Objective, examples: Dataset) -> Demo:
         assert isinstance(objective, DistillationObjective)
-        return AudioDemo(objective.model, self.prompts, seed=self.trainer.seed)
+        return demo_of(objective.model, examples, prompts=self.prompts, seed=self.trainer.seed)

@@ -267,8 +267,8 @@ function prepareDenoise(form) {
   };
 }
 
-function prepareMusic(form) {
-  prepare(form, "music");
+function prepareEdit(form) {
+  prepare(form, "edit");
   const recording = recordingOf(form), { how, audio, start, end } = form.elements, canvas = $("canvas", form);
   const span = () => (start.value && end.value ? [Number(start.value), Number(end.value)] : null);
   const redraw = () => recording.sound && draw(canvas, recording.sound, span());
@@ -328,7 +328,7 @@ function choose(tab) {
   }
 }
 
-const prepared = { generate: prepareGenerate, denoise: prepareDenoise, music: prepareMusic };
+const prepared = { generate: prepareGenerate, denoise: prepareDenoise, edit: prepareEdit };
 for (const [index, tab] of tabs.entries()) {
   const panel = $(`#${tab.getAttribute("aria-controls")}`);
   tab.onclick = () => choose(tab);
