@@ -75,6 +75,17 @@ def test_what_an_earlier_run_wrote_is_not_denoised_again() -> None:
     assert planned("out", output="out") == {"out/a.wav": "out/a.wav"}
 
 
+def test_what_an_earlier_run_wrote_beside_its_sources_is_not_denoised_again() -> None:
+    touch("in/a.wav", "in/a.flac", "in/b.aiff")
+    wanted = {"in/a.wav": "in/a.flac", "in/b.aiff": "in/b.flac"}
+    assert planned("in", output="in", file_format="flac") == wanted
+    touch("in/b.flac")
+    assert planned("in", output="in", file_format="flac") == wanted
+    assert planned("in", output="in")["in/b.aiff"] == "in/b.wav"
+    touch("in/b.wav")
+    assert "in/b.wav" not in planned("in", output="in")
+
+
 @pytest.mark.parametrize(
     ("inputs", "output", "said"),
     [

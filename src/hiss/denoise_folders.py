@@ -96,7 +96,7 @@ def plan(inputs: Sequence[Path], output: Path, *, file_format: str | None = None
     for one in inputs:
         if one.is_dir():
             place = output if len(inputs) == 1 else output / one.resolve().name
-            places = {path: place / path.relative_to(one) for path in _found(one, output)}
+            places = {path: place / path.relative_to(one) for path in _found(one, output, file_format)}
         else:
             places = {one: output / one.name}
         jobs += [Job(source, _named(target, file_format)) for source, target in places.items()]
@@ -108,13 +108,17 @@ def _many(inputs: Sequence[Path]) -> bool:
     return len(inputs) > 1 or inputs[0].is_dir()
 
 
-def _found(folder: Path, output: Path) -> list[Path]:
-    """Returns the audio files in a folder, without those of earlier runs if the output lies in it."""
+def _found(folder: Path, output: Path, file_format: str | None) -> list[Path]:
+    """Returns the audio files in a folder, without those of earlier runs if the output lies in it, or is it."""
     own, out = folder.resolve(), output.resolve()
     paths = visible(folder)
     if out != own and out.is_relative_to(own):
         paths = [path for path in paths if not path.resolve().is_relative_to(out)]
     paths = all_audio(paths)
+    if out == own:
+        targets = {path: _named(path, file_format) for path in paths}
+        made = {target for path, target in targets.items() if target != path}
+        paths = [path for path in paths if path not in made]
     if not paths:
         raise HissError(f"the folder {folder} holds no audio file; looked for {', '.join(ENDINGS)} in it and below")
     return paths
