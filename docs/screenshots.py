@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
 import hiss
 
@@ -16,9 +16,10 @@ PORT = 8799
 
 def generated(page: Page) -> None:
     """Makes a digit, and copies how."""
-    page.get_by_label("Model").first.select_option("digits")
-    page.get_by_label("digit").first.select_option("7")
-    page.get_by_label("speaker").first.select_option("theo")
+    page.locator("#generate [name=model]").select_option("digits")
+    digit, speaker = page.locator("#generate .prompt select").all()
+    digit.select_option("7")
+    speaker.select_option("theo")
     page.get_by_label("Seed").first.fill("1")
     page.get_by_role("button", name="Generate").click()
     page.locator("article .same").first.wait_for()
@@ -39,11 +40,11 @@ def main() -> None:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1100, "height": 640})
-            while True:
+            while server.poll() is None:
                 try:
                     page.goto(f"http://127.0.0.1:{PORT}")
                     break
-                except Exception:  # the server is not up yet
+                except Error:  # the server is not up yet
                     page.wait_for_timeout(500)
             page.wait_for_selector("html[data-ready]")
             generated(page)

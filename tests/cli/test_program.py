@@ -93,6 +93,11 @@ def test_debug_shows_the_traceback_wherever_it_is_written(words: tuple[str, ...]
     assert "Traceback" in done.stderr
 
 
+def test_python_can_run_it_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "hiss", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == hiss("--version").stdout
+
+
 def test_the_environment_can_ask_for_tracebacks() -> None:
     environment = os.environ | {"HISS_DEBUG": "1"}
     done = subprocess.run([*HISS, "generate"], capture_output=True, text=True, check=False, env=environment)
