@@ -56,6 +56,7 @@ def main() -> None:
             page.set_viewport_size({"width": 1100, "height": 640})
             page.emulate_media(color_scheme="dark")
             page.get_by_role("button", name="Hear before").click()
+            page.evaluate("scrollTo(0, 0)")
             page.screenshot(path=PICTURES / "denoise.png")
             browser.close()
     finally:
