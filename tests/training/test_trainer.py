@@ -310,7 +310,7 @@ def test_preparing_the_data_does_not_count_as_slow_steps(tmp_path: Path) -> None
 
     class Prepared(Noise):
         def batches(self, batch_size: int, **place: Any) -> Iterator[Batch]:
-            time.sleep(1)
+            time.sleep(3)
             return super().batches(batch_size, **place)
 
     class Listener:
@@ -318,7 +318,7 @@ def test_preparing_the_data_does_not_count_as_slow_steps(tmp_path: Path) -> None
             told.append(seconds_left)
 
     train(Toy(), config(), Prepared(), None, tmp_path, progress=Listener())
-    assert told[9] < 5  # fifty steps of as long as the ten before; with the second they would take longer
+    assert told[9] < 15  # fifty steps of as long as the ten before; with the three seconds they would take longer
 
 
 def test_demos_hear_averaged_weights_and_do_not_disturb_the_run(tmp_path: Path, reference: tuple[Path, str]) -> None:
