@@ -34,10 +34,10 @@ CONFIG = ModelConfig(
 )
 
 
-def tiny_denoiser(*, causal: bool = True) -> Pipeline:
-    """Returns a model at 8000 Hz that changes recordings, though not for the better."""
+def tiny_denoiser(*, ahead: bool = False) -> Pipeline:
+    """Returns a model at 8000 Hz that changes recordings, though not for the better; it may look ahead."""
     assert isinstance(CONFIG.network, BandsConfig)
-    config = replace(CONFIG, network=replace(CONFIG.network, causal=causal))
+    config = replace(CONFIG, network=replace(CONFIG.network, ahead=ahead))
     with torch.random.fork_rng(devices=[]):
         model = AudioDiffusionModel(config)
     for name, parameter in model.named_parameters():

@@ -44,8 +44,8 @@ def with_sampler(name: str) -> AudioDiffusionModel:
 
 
 def identity(*, causal: bool, rate: int = 16_000, window: float = 0.05) -> AudioDiffusionModel:
-    """Returns a model whose masks let the recording pass as it is."""
-    network = BandsConfig(bands=((33, 1),), fold=1, width=4, channels=4, blocks=1, taps=2, embedding=4, causal=causal)
+    """Returns a model whose masks let the recording pass as it is; in windows, whose level it must know, or causal."""
+    network = BandsConfig(bands=((33, 1),), fold=1, width=4, channels=4, blocks=1, taps=2, embedding=4)
     config = replace(
         CONFIG,
         sample_rate=rate,
@@ -103,13 +103,29 @@ def test_a_causal_stream_is_the_same_as_the_whole(piece: int, name: str, steps: 
     torch.testing.assert_close(made / peak, whole / peak, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_stream_looks_ahead_only_if_it_shall(steps: int) -> None:
+    assert isinstance(CONFIG.network, BandsConfig)
+    model, recording = awake(replace(CONFIG, network=replace(CONFIG.network, ahead=True))), noisy(1501, 2)
+    causal = awake(CONFIG)
+    causal.load_state_dict(model.state_dict(), strict=False)
+    stream = DenoisingStream(model, RATE, 2, steps=steps)
+    assert stream.latency == 64 / RATE
+    made = streamed(DenoisingStream(causal, RATE, 2, steps=steps), recording, 100)
+    torch.testing.assert_close(streamed(stream, recording, 100), made)
+    foreseeing = DenoisingStream(model, RATE, 2, steps=steps, ahead=True)
+    assert foreseeing.latency == 0.5
+    other = streamed(foreseeing, recording, 100)
+    assert other.shape == made.shape
+    assert not torch.allclose(other, made, atol=1e-3)
+    assert DenoisingStream(causal, RATE, ahead=True).latency == 64 / RATE, "a causal model has nothing to wait for"
+
+
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("piece", [1, 100, 1000])
 def test_a_spun_model_gives_the_mean_over_shifted_frames(piece: int, causal: bool) -> None:
-    assert isinstance(CONFIG.network, BandsConfig)
     config = replace(
         CONFIG,
-        network=replace(CONFIG.network, causal=causal),
         conditioners=(RecordingConfig(memory=20 if causal else None),),
         sampling=replace(CONFIG.sampling, spin=True),
     )

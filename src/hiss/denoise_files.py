@@ -43,12 +43,13 @@ def denoise_audio(
     *,
     steps: int | None = None,
     keep_db: float | None = None,
+    causal: bool = False,
 ) -> None:
     """Writes the recording in a file, without its noise, to another file or to the same.
 
     See `load` for the model, and `denoise_file` for the rest.
     """
-    denoise_file(load(model_path), noisy_audio_path, output_path, steps=steps, keep_db=keep_db)
+    denoise_file(load(model_path), noisy_audio_path, output_path, steps=steps, keep_db=keep_db, causal=causal)
 
 
 def denoise_file(
@@ -58,6 +59,7 @@ def denoise_file(
     *,
     steps: int | None = None,
     keep_db: float | None = None,
+    causal: bool = False,
     watch: Callable[[float], None] | None = None,
 ) -> None:
     """Writes the recording in a file, without its noise, to another file or to the same, whole or not at all.
@@ -69,8 +71,9 @@ def denoise_file(
         pipeline: a model that denoises.
         source: a file that `Audio.load` reads.
         target: a file that `Audio.save` writes.
-        steps: as `Pipeline.denoise`; so is `keep_db`.
+        steps: as `Pipeline.denoise`; so are `keep_db` and `causal`.
         keep_db: the noise is lowered by at most this many dB.
+        causal: gives what a stream gives, which hears nothing of what is to come.
         watch: called after each block with the seconds of sound that are done.
 
     Raises:
@@ -78,7 +81,9 @@ def denoise_file(
         HissError: as `Audio.load` and `Audio.save`.
     """
     job = Job(Path(source), Path(target))
-    (outcome,) = denoise_together(pipeline, [(job, Form.of(job.source))], steps=steps, keep_db=keep_db, watch=watch)
+    (outcome,) = denoise_together(
+        pipeline, [(job, Form.of(job.source))], steps=steps, keep_db=keep_db, causal=causal, watch=watch
+    )
     if outcome.error is not None:
         raise outcome.error
 
@@ -89,6 +94,7 @@ def denoise_together(
     *,
     steps: int | None = None,
     keep_db: float | None = None,
+    causal: bool = False,
     watch: Callable[[float], None] | None = None,
 ) -> list[Outcome]:
     """Returns what became of files of one sample rate that are cleaned at once, as the channels of one stream.
@@ -103,7 +109,7 @@ def denoise_together(
     channels = [form.channels for _, form in jobs]
     # One size for all files: a shorter block is taken for the end of its file.
     samples = max(1, min(round(BLOCK * rate), _LARGEST // sum(channels)))
-    stream = pipeline.stream(rate, sum(channels), steps=steps, keep_db=keep_db)
+    stream = pipeline.stream(rate, sum(channels), steps=steps, keep_db=keep_db, ahead=not causal)
     with ExitStack() as stack:
         tracks = [stack.enter_context(_Track(job, form, samples)) for job, form in jobs]
         while longest := max(map(_length, blocks := [track.read() for track in tracks])):

@@ -41,6 +41,8 @@ class Way:
     device: str | None = None
     steps: int | None = None
     keep_db: float | None = None
+    causal: bool = False
+    """Whether nothing of what is to come is heard, as in a stream."""
 
     def pipeline(self, sample_rate: int) -> Pipeline:
         """Returns the model for recordings of that many Hz.
@@ -216,7 +218,9 @@ def _denoised(jobs: Sequence[Job], way: Way, watch: Callable[[float], None] | No
     if not readable:
         return failed
     pipeline = way.pipeline(readable[0][1].sample_rate)
-    return failed + denoise_together(pipeline, readable, steps=way.steps, keep_db=way.keep_db, watch=watch)
+    return failed + denoise_together(
+        pipeline, readable, steps=way.steps, keep_db=way.keep_db, causal=way.causal, watch=watch
+    )
 
 
 def _alike(jobs: Sequence[Job], way: Way, together: int) -> list[list[Job]]:
@@ -238,7 +242,7 @@ def _alike(jobs: Sequence[Job], way: Way, together: int) -> list[list[Job]]:
         if room < 0 or first is None or form.sample_rate != first.sample_rate or form.samples < least:
             groups.append([])
             room, first = together - form.channels, form
-            foresees = coding_by_frames(way.pipeline(form.sample_rate).model) is None
+            foresees = coding_by_frames(way.pipeline(form.sample_rate).model, ahead=not way.causal) is None
             least = form.samples * (1.0 if foresees else _ALIKE)
         groups[-1].append(job)
     return groups

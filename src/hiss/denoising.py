@@ -30,7 +30,8 @@ class DenoisingStream:
     What lies above half the sample rate of the model is lost. Silence stays silence.
 
     A causal model takes each frame of the spectrum once and keeps a state, so there are no seams, and the delay is one
-    frame, with any number of steps. Any other model looks at long windows that overlap and pass into each other.
+    frame, with any number of steps. So does a model that was trained to look ahead but can do without, unless it shall.
+    Any other model looks at long windows that overlap and pass into each other.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class DenoisingStream:
         *,
         steps: int | None = None,
         keep_db: float | None = None,
+        ahead: bool = False,
     ) -> None:
         """Opens the stream.
 
@@ -50,6 +52,7 @@ class DenoisingStream:
             channels: how many there are.
             steps: sampler steps; the model's own choice, usually 1, where left out.
             keep_db: the noise is lowered by at most this many dB; where left out, by as much as the model can.
+            ahead: also hear what comes later, if the model can: it cleans better, but only after a long window.
 
         Raises:
             UsageError: the model does not denoise, or an argument is out of range.
@@ -69,8 +72,8 @@ class DenoisingStream:
         model.config.sampling.schedule.grid(steps)  # refuses steps that cannot be
         turns = steps if model.config.sampling.spin else 1
         shifts = [turn * model.representation.hop // turns for turn in range(turns)]
-        coding = coding_by_frames(model)
-        self._cleaner = _Spun([_cleaner(model, steps // turns) for _ in shifts], shifts, channels)
+        coding = coding_by_frames(model, ahead=ahead)
+        self._cleaner = _Spun([_cleaner(model, steps // turns, ahead=ahead) for _ in shifts], shifts, channels)
         self._delay = model.config.window if coding is None else coding.latency  # shifted frames begin earlier
         self._waiting = torch.zeros(channels, 0)
         """What came in and has not come out yet."""
@@ -167,7 +170,7 @@ class _Spun:
 
 
 class _Frames:
-    """A causal model, which takes every frame once.
+    """A model that takes every frame once, as it comes.
 
     The sampler walks each piece of frames from noise to a clean spectrum. The state of the network is kept for each
     evaluation within such a walk, so it is as if one walk went over all frames at once.
@@ -217,19 +220,22 @@ class _Frames:
         return joined * level * heard
 
 
-def coding_by_frames(model: AudioDiffusionModel) -> Coding | None:
-    """Returns what encodes for a model that can take every frame once; None for one that cannot.
+def coding_by_frames(model: AudioDiffusionModel, *, ahead: bool = False) -> Coding | None:
+    """Returns what encodes for a model that can take every frame once; None for one that cannot, or shall look `ahead`.
 
-    It can if its network is causal, it is told of nothing but the recording at a running level, and is not guided.
+    It can if its network is framewise, it is told of nothing but the recording at a running level, and is not guided.
     """
+    network = model.denoiser.network
+    if ahead and network.ahead:
+        return None
     running = [isinstance(part, Recording) and part.config.memory is not None for part in model.conditioners]
-    able = model.denoiser.network.causal and running == [True] and model.config.sampling.guidance == 1
+    able = network.framewise and running == [True] and model.config.sampling.guidance == 1
     return model.representation.coding() if able else None
 
 
-def _cleaner(model: AudioDiffusionModel, steps: int) -> _Cleaner:
-    """Returns what cleans with a model: frame by frame where that is possible."""
-    coding = coding_by_frames(model)
+def _cleaner(model: AudioDiffusionModel, steps: int, *, ahead: bool) -> _Cleaner:
+    """Returns what cleans with a model: frame by frame where that is possible, and it shall not look ahead."""
+    coding = coding_by_frames(model, ahead=ahead)
     return _windows(model, steps) if coding is None else _Frames(model, coding, steps)
 
 

@@ -328,7 +328,13 @@ class Pipeline:
         return any(isinstance(part, Recording) for part in self.model.conditioners)
 
     def denoise(
-        self, audio: Audio, *, steps: int | None = None, keep_db: float | None = None, watch: Watch | None = None
+        self,
+        audio: Audio,
+        *,
+        steps: int | None = None,
+        keep_db: float | None = None,
+        causal: bool = False,
+        watch: Watch | None = None,
     ) -> Audio:
         """Returns a recording without its noise: as long, as loud, of the same rate and channels.
 
@@ -339,13 +345,14 @@ class Pipeline:
             audio: any recording.
             steps: sampler steps; the model's own choice, usually 1, where left out.
             keep_db: the noise is lowered by at most this many dB; where left out, by as much as the model can.
+            causal: gives what a stream gives, which hears nothing of what is to come.
             watch: called after each block with (blocks done, blocks in all, clean samples that came with it).
 
         Raises:
             UsageError: the model does not denoise, or an argument is out of range.
             HissError: the recording holds NaN or infinity.
         """
-        stream = self.stream(audio.sample_rate, audio.channels, steps=steps, keep_db=keep_db)
+        stream = self.stream(audio.sample_rate, audio.channels, steps=steps, keep_db=keep_db, ahead=not causal)
         blocks = audio.samples.split(round(BLOCK * audio.sample_rate), dim=1)
         clean, done = torch.empty_like(audio.samples), 0
         for number, block in enumerate(blocks, 1):
@@ -359,16 +366,23 @@ class Pipeline:
         return Audio(clean, audio.sample_rate)
 
     def stream(
-        self, sample_rate: int, channels: int = 1, *, steps: int | None = None, keep_db: float | None = None
+        self,
+        sample_rate: int,
+        channels: int = 1,
+        *,
+        steps: int | None = None,
+        keep_db: float | None = None,
+        ahead: bool = False,
     ) -> DenoisingStream:
         """Returns a stream that cleans a recording while it comes in, piece by piece; see `DenoisingStream`.
 
-        The sample rate is in Hz; `steps` and `keep_db` are those of `denoise`, whose result the stream gives.
+        The sample rate is in Hz; `steps` and `keep_db` are those of `denoise`. The stream gives what that gives with
+        `causal`, or without if it looks `ahead`, for which it waits.
 
         Raises:
             UsageError: the model does not denoise, or an argument is out of range.
         """
-        return DenoisingStream(self.model, sample_rate, channels, steps=steps, keep_db=keep_db)
+        return DenoisingStream(self.model, sample_rate, channels, steps=steps, keep_db=keep_db, ahead=ahead)
 
     def prompt(self, asked: Ask | None) -> Prompt:
         """Returns the prompt that is meant by what a user wrote: a text for a model that reads, else names of classes.

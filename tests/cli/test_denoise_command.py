@@ -360,6 +360,18 @@ def test_a_full_disk_leaves_nothing_behind(model: Path) -> None:
 # --- streams ---
 
 
+def test_a_stream_is_the_file_denoised_without_hearing_what_is_to_come() -> None:
+    tiny_denoiser(ahead=True).save_pretrained("ahead")
+    write_noise(Path("noisy.wav"))
+    for target, words in (("whole.wav", ()), ("causal.wav", ("--causal",))):
+        assert hiss("denoise", "noisy.wav", "-m", "ahead", *words, "-o", target).exit_code == 0
+    result = piped(Path("ahead"), content=Path("noisy.wav").read_bytes())
+    Path("stream.wav").write_bytes(result.stdout_bytes)
+    streamed, causal, whole = (Audio.load(Path(f"{name}.wav")).samples for name in ("stream", "causal", "whole"))
+    torch.testing.assert_close(streamed, causal, atol=2**-15, rtol=0)
+    assert not torch.allclose(streamed, whole, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("rate", "channels", "subtype"), [(8000, 1, "PCM_16"), (16_000, 2, "PCM_24"), (8000, 1, "FLOAT")]
 )

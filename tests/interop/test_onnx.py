@@ -73,10 +73,10 @@ def test_a_graph_gives_what_the_model_gives(frames: int, tmp_path: Path) -> None
     assert StftConfig.from_dict(json.loads(described["representation"])) == CONFIG.representation
 
 
-def test_a_model_that_looks_ahead_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_needs_a_recording_as_a_whole_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the package onnx is not installed")
     with pytest.raises(UsageError, match="causal"):
-        export_onnx(pipeline(replace(CONFIG, network=replace(NETWORK, causal=False))), tmp_path / "model.onnx")
+        export_onnx(pipeline(replace(CONFIG, conditioners=(RecordingConfig(),))), tmp_path / "model.onnx")
     with pytest.raises(UsageError, match="at least 1 frame"):
         export_onnx(pipeline(), tmp_path / "model.onnx", frames=0)
 

@@ -1,4 +1,6 @@
-"""The band network: how bins are grouped, what its masks mean, how it grows, and that it never looks ahead."""
+"""The band network: how bins are grouped, what its masks mean, how it grows, and when it looks ahead."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hiss.networks.bands import Bands, BandsConfig, Join, Split
 from hiss.types import Condition
 
 CONFIG = BandsConfig(bands=((4, 2), (2, 4)), width=8, channels=16, blocks=2, taps=3, embedding=16)
+LOOKING = replace(CONFIG, ahead=True)
 PORTS = Ports(channels=2, dims=2, signal=2, bins=17)
 
 
@@ -51,7 +54,8 @@ def test_a_causal_network_never_looks_ahead(frame: int) -> None:
 
 
 def test_a_network_that_may_look_ahead_does() -> None:
-    network = awake(BandsConfig(**{**CONFIG.__dict__, "causal": False}))
+    network = awake(LOOKING).eval()
+    assert network.ahead
     x, signal = torch.randn(1, 2, 17, 12), torch.randn(1, 2, 17, 12)
     before = network(x, torch.zeros(1), Condition(signal=signal))
     signal[..., 11] = 0
@@ -82,11 +86,30 @@ def test_a_deeper_network_goes_on_where_a_shallower_one_stands() -> None:
     torch.testing.assert_close(deeper(x, torch.zeros(2), condition), shallow(x, torch.zeros(2), condition))
 
 
-def test_a_network_that_looks_ahead_has_no_pieces() -> None:
-    network = awake(BandsConfig(**{**CONFIG.__dict__, "causal": False}))
-    assert not network.causal
-    with pytest.raises(UsageError, match="looks ahead"):
-        network.piece(torch.zeros(1, 2, 17, 1), torch.zeros(1), Condition(signal=torch.zeros(1, 2, 17, 1)))
+def test_pieces_of_a_network_that_looks_ahead_are_those_of_one_that_does_not() -> None:
+    ahead, causal = awake(LOOKING), awake()
+    causal.load_state_dict(ahead.state_dict(), strict=False)
+    x, noise, condition = torch.randn(2, 2, 17, 5), torch.zeros(2), Condition(signal=torch.randn(2, 2, 17, 5))
+    torch.testing.assert_close(ahead.piece(x, noise, condition)[0], causal(x, noise, condition))
+
+
+def test_a_network_that_learns_to_look_ahead_goes_on_where_a_causal_one_stands() -> None:
+    causal, ahead = awake(), Bands(LOOKING, PORTS)
+    new = ahead.load_state_dict(causal.state_dict(), strict=False).missing_keys
+    assert {name.split(".")[2] for name in new} == {"frames_back", "leave_frames_back"}
+    x, noise, condition = torch.randn(2, 2, 17, 5), torch.zeros(2), Condition(signal=torch.randn(2, 2, 17, 5))
+    torch.testing.assert_close(ahead(x, noise, condition), causal(x, noise, condition))
+
+
+def test_in_training_some_examples_go_without_looking_ahead() -> None:
+    network = awake(LOOKING)
+    x, signal = (torch.randn(1, 2, 17, 5).expand(64, -1, -1, -1) for _ in range(2))
+    noise, condition = torch.zeros(64), Condition(signal=signal)
+    made = network.train()(x, noise, condition)
+    blind = torch.isclose(made, network.piece(x, noise, condition)[0], atol=1e-6).flatten(1).all(dim=1)
+    seeing = torch.isclose(made, network.eval()(x, noise, condition), atol=1e-6).flatten(1).all(dim=1)
+    assert bool((blind != seeing).all())
+    assert 8 <= int(blind.sum()) <= 32
 
 
 def test_the_output_is_a_complex_filter_over_the_last_frames_and_a_spectrum_of_its_own() -> None:

@@ -52,6 +52,7 @@ def denoise(
     keep_db: Annotated[
         float | None, typer.Option(metavar="DB", help="Lower the noise by at most so many dB; by all by default.")
     ] = None,
+    causal: Annotated[bool, typer.Option("--causal", help="As in a stream: hear nothing of what is to come.")] = False,
     file_format: Annotated[str | None, typer.Option("--format", help="wav, flac, ogg, opus or mp3.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make anew what is there, also the input.")] = False,
     jobs: Annotated[
@@ -114,7 +115,7 @@ def denoise(
     check_writable(planned[0].target.parent if len(planned) == 1 else output)
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         device = f"cuda:{local}"
-    way = Way(model, device, steps, keep_db)
+    way = Way(model, device, steps, keep_db, causal)
     own = max(1, cores() // _number("LOCAL_WORLD_SIZE", 1))
     workers = 1 if on_gpu else min(jobs, len(pending)) if jobs else worthwhile(pending, cores=own)
     with _ending_together(screen, world):

@@ -33,6 +33,7 @@ def denoise(
         list[str] | None, typer.Option(help="pesq, stoi, distances, dnsmos, levels or bands; repeat; all by default.")
     ] = None,
     dnsmos: Annotated[Path | None, typer.Option(help="DNSMOS network (ONNX); that of speechmos by default.")] = None,
+    causal: Annotated[bool, typer.Option("--causal", help="As in a stream: hear nothing of what is to come.")] = False,
     device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda or mps.")] = None,
     image: Annotated[Path | None, typer.Option("--picture", help="Draw the first recording into this PNG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report everything, also per file, as JSON.")] = False,
@@ -57,7 +58,9 @@ def denoise(
     files = find_pairs(clean, noisy)
     pipeline = load(model, device=device)
     name = Path(model).name
-    systems = [DenoiseSystem(_title(name, count), partial(pipeline.denoise, steps=count)) for count in counts]
+    systems = [
+        DenoiseSystem(_title(name, count), partial(pipeline.denoise, steps=count, causal=causal)) for count in counts
+    ]
     with screen.bar("denoising", len(files)) as bar:
         report = evaluate_denoising(read_pairs(files), systems, chosen=chosen, watch=bar.update)
     if as_json:

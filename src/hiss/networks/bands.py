@@ -12,6 +12,9 @@ from hiss.networks.base import Network, NetworkConfig, Ports
 from hiss.networks.layers import NoiseEmbedding, zeroed
 from hiss.types import Condition, State
 
+_BLIND = 0.3
+"""Share of the training examples in which a network that can look ahead must do without."""
+
 
 @dataclass(frozen=True)
 class BandsConfig(NetworkConfig, name="bands"):
@@ -30,8 +33,9 @@ class BandsConfig(NetworkConfig, name="bands"):
     """Recurrent blocks."""
     taps: int = 3
     """Frames, the current and those before, that the masks of the output look at."""
-    causal: bool = True
-    """Whether a frame of the output depends on no later frame of the input."""
+    ahead: bool = False
+    """Whether each block also runs along the frames from the last to the first, with half as many features, where it
+    is given them all. In training some examples go without, so that the same weights serve streams, which cannot."""
     embedding: int = 128
     """Features of the noise embedding."""
 
@@ -108,27 +112,36 @@ class Block(nn.Module):
     """Two recurrent layers that add to [bands, frames, batch, channels]: one along the frames, one along the bands.
 
     LSTMs, because torch has fused kernels for them on CPUs and none for GRUs, which are smaller but slower.
-    What is added is zero at first, so a network with one block more goes on where one without it stands.
+    What is added is zero at first, so a network with one block more goes on where one without it stands, and so does
+    one that learns to look ahead.
     Source: Luo, Chen, Yoshioka 2020, "Dual-path RNN", figure 1.
     """
 
-    def __init__(self, channels: int, embedding: int, *, causal: bool) -> None:
+    def __init__(self, channels: int, embedding: int, *, ahead: bool) -> None:
         super().__init__()
-        hidden = channels if causal else channels // 2
         self.enter_frames = Modulation(channels, embedding)
-        self.frames = nn.LSTM(channels, hidden, bidirectional=not causal)
+        self.frames = nn.LSTM(channels, channels)
         self.leave_frames = zeroed(nn.Linear(channels, channels))
+        if ahead:
+            self.frames_back = nn.LSTM(channels, channels // 2)
+            self.leave_frames_back = zeroed(nn.Linear(channels // 2, channels))
         self.enter_bands = Modulation(channels, embedding)
         self.bands = nn.LSTM(channels, channels // 2, bidirectional=True)
         self.leave_bands = zeroed(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, embedding: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Returns x plus what the layers say, and the state of the layer along the frames after the last of them."""
+    def forward(self, x: Tensor, embedding: Tensor, state: State | None, ahead: Tensor | None) -> tuple[Tensor, State]:
+        """Returns x plus what the layers say, and the state of the layer along the frames after the last of them.
+
+        `ahead` [batch] is what that along the frames from the last to the first is multiplied by, if there is any.
+        """
         bands, frames, batch, channels = x.shape
         inputs = self.enter_frames(x, embedding).transpose(0, 1).reshape(frames, -1, channels)
         recurrent, state = self._recurrent(inputs, state)
-        along = self.leave_frames(recurrent)
-        x = x + along.reshape(frames, bands, batch, channels).transpose(0, 1)
+        along = self.leave_frames(recurrent).reshape(frames, bands, batch, channels)
+        if ahead is not None:
+            back = self.leave_frames_back(self.frames_back(inputs.flip(0))[0].flip(0))
+            along = along + ahead[:, None] * back.reshape(along.shape)
+        x = x + along.transpose(0, 1)
         across = self.leave_bands(self.bands(self.enter_bands(x, embedding).reshape(bands, -1, channels))[0])
         return x + across.reshape(x.shape), state
 
@@ -147,8 +160,11 @@ class Bands(Network):
     The output is a sum over x and the signal, each through complex masks on the last `taps` frames (a deep filter),
     and of a spectrum of its own. The masks are made in folded bands, and from a shortcut around these.
     Source: Luo, Yu 2023, "Music Source Separation with Band-split RNN", section 2, for the bands and the recurrence;
-    Mack, Habets 2020, "Deep Filtering", equation 3, for the masks.
+    Mack, Habets 2020, "Deep Filtering", equation 3, for the masks; Yu et al. 2021, "Dual-mode ASR", section 3, for one
+    set of weights that looks ahead and streams.
     """
+
+    framewise = True
 
     def __init__(self, config: BandsConfig, ports: Ports) -> None:
         super().__init__()
@@ -158,29 +174,32 @@ class Bands(Network):
         if ports.bins - grouped not in (0, 1):
             raise UsageError(f"the bands hold {grouped} bins together, but the spectra have {ports.bins}")
         self.config: BandsConfig = config
-        self.causal = config.causal
+        self.ahead = config.ahead
         self.ports = ports
         sources, self.made = (ports.channels + ports.signal) // 2, ports.channels // 2
         width, embedding = config.width, config.embedding
         self.embedding = NoiseEmbedding(embedding, ports.vector)
         self.split = Split(config.bands, 3 * sources, width)
         self.down = nn.Linear(config.fold * width, config.channels)
-        self.blocks = nn.ModuleList(
-            Block(config.channels, embedding, causal=config.causal) for _ in range(config.blocks)
-        )
+        self.blocks = nn.ModuleList(Block(config.channels, embedding, ahead=config.ahead) for _ in range(config.blocks))
         self.up = nn.Linear(config.channels, config.fold * width)
         self.enter_fine = Modulation(2 * width, embedding)
         self.fine = nn.Linear(2 * width, width)
         self.join = Join(config.bands, width, 2 * self.made * (sources * config.taps + 1))
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
-        return self._made(x, noise, condition, None)[0]
+        ahead = x.new_ones(len(x)) if self.ahead else None
+        if ahead is not None and self.training:
+            ahead = (torch.rand_like(ahead) >= _BLIND).to(x.dtype)
+        return self._made(x, noise, condition, None, ahead)[0]
 
     def piece(self, x: Tensor, noise: Tensor, condition: Condition, state: State | None = None) -> tuple[Tensor, State]:
-        return self._made(x, noise, condition, state) if self.causal else super().piece(x, noise, condition, state)
+        return self._made(x, noise, condition, state, None)
 
-    def _made(self, x: Tensor, noise: Tensor, condition: Condition, state: State | None) -> tuple[Tensor, State]:
-        """Returns F, and as a state the last frames heard, then the state of each block."""
+    def _made(
+        self, x: Tensor, noise: Tensor, condition: Condition, state: State | None, ahead: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Returns F, and as a state the last frames heard, then the state of each block; for `ahead` see `Block`."""
         if x.shape[2] != self.ports.bins:
             raise UsageError(f"this network was built for spectra of {self.ports.bins} bins, not {x.shape[2]}")
         embedding = self.embedding(noise, condition.vector)
@@ -195,7 +214,8 @@ class Bands(Network):
         hidden = self.down(bands.unflatten(0, (-1, fold)).movedim(1, 3).flatten(3))
         after: State = ()
         for number, block in enumerate(self.blocks):
-            hidden, own = block(hidden, embedding, None if state is None else state[1 + 2 * number : 3 + 2 * number])
+            own = None if state is None else state[1 + 2 * number : 3 + 2 * number]
+            hidden, own = block(hidden, embedding, own, ahead)
             after += own
         unfolded = self.up(hidden).unflatten(-1, (fold, -1)).movedim(3, 1).flatten(0, 1)
         fine = functional.silu(self.fine(self.enter_fine(torch.cat([bands, unfolded], dim=-1), embedding)))

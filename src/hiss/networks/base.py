@@ -40,8 +40,10 @@ class Network(nn.Module, ABC):
     """The raw function F that a parameterization wraps into a denoiser."""
 
     config: NetworkConfig
-    causal: bool = False
-    """Whether no frame, a position on the last axis of space, depends on a later one: then `piece` works."""
+    ahead: bool = True
+    """Whether a frame, a position on the last axis of space, that `forward` makes depends on later ones."""
+    framewise: bool = False
+    """Whether it can also take frames as they come, without those to come: then `piece` works."""
 
     @abstractmethod
     def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
@@ -59,7 +61,8 @@ class Network(nn.Module, ABC):
     def piece(self, x: Tensor, noise: Tensor, condition: Condition, state: State | None = None) -> tuple[Tensor, State]:
         """Returns F for the next frames of a longer x, and the state that the frames after them need.
 
-        Pieces of any size, one after the other, give what `forward` gives for the whole.
+        Pieces of any size, one after the other, give what the whole gives as a single piece. Where `forward` does not
+        look ahead, it gives the same.
 
         Args:
             x: [batch, channels, *space], some frames.
@@ -68,6 +71,6 @@ class Network(nn.Module, ABC):
             state: what the piece before returned; nothing for the first.
 
         Raises:
-            UsageError: the network is not causal.
+            UsageError: the network is not framewise.
         """
-        raise UsageError("this network looks ahead, so it needs a recording as a whole")
+        raise UsageError("this network needs a recording as a whole")

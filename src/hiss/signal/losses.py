@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hiss.errors import MissingPackageError, UsageError
+from hiss.signal.intelligibility import intelligibility_error
 from hiss.signal.opinions import OpinionNetwork, opinion_error, opinion_network
 from hiss.signal.perceptual import perceptual_error
 from hiss.signal.stft import compress, stft
@@ -163,6 +164,23 @@ class Perceptual(LossConfig, name="perceptual"):
 
     def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
         return perceptual_error(estimate, target, sample_rate=self.sample_rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intelligibility(LossConfig, name="intelligibility"):
+    """How much of speech is not understood, by ESTOI: 1 minus its score; see `intelligibility_error`."""
+
+    on = "audio"
+    sample_rate: int = 16000
+    """Hz of the audio."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sample_rate < 10_000:
+            raise UsageError(f"ESTOI listens at 10000 Hz, so it needs as much or more, not {self.sample_rate} Hz")
+
+    def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
+        return intelligibility_error(estimate, target, sample_rate=self.sample_rate)
 
 
 @dataclass(frozen=True, kw_only=True)

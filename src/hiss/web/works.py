@@ -173,7 +173,7 @@ class Denoising(Work):
         # Shorter ones are filled up with silence: below half the length that costs more than it gains. And only a
         # model that takes each frame once cannot tell silence that comes later.
         samples = self.upload.audio.samples.shape[1]
-        size = samples if coding_by_frames(self.model.pipeline.model) is None else frexp(samples)[1]
+        size = samples if coding_by_frames(self.model.pipeline.model, ahead=True) is None else frexp(samples)[1]
         return self.model.name, self.ask.steps, self.ask.keep_db, self.upload.audio.sample_rate, size
 
     @property
@@ -193,7 +193,8 @@ class Denoising(Work):
         channels, rate = [one.channels for one in recordings], recordings[0].sample_rate
         longest = max(one.samples.shape[1] for one in recordings)
         noisy = torch.cat([functional.pad(one.samples, (0, longest - one.samples.shape[1])) for one in recordings])
-        stream = self.model.pipeline.stream(rate, len(noisy), steps=self.ask.steps, keep_db=self.ask.keep_db)
+        ask = self.ask
+        stream = self.model.pipeline.stream(rate, len(noisy), steps=ask.steps, keep_db=ask.keep_db, ahead=True)
         # The more channels, the shorter the pieces: what is worked on at once stays small enough for caches.
         pieces, clean = noisy.split(max(1, round(BLOCK * rate / len(noisy))), dim=1), []
         for number, piece in enumerate(pieces, 1):
