@@ -168,6 +168,22 @@ def test_inpainting_keeps_what_lies_outside_the_span(pipeline: Pipeline) -> None
     assert bool(difference[55:95].all())
 
 
+def test_each_sound_is_told_of_in_order_as_soon_as_its_batch_is_done(pipeline: Pipeline) -> None:
+    told: list[Audio] = []
+    made_by: list[int] = []
+
+    def each(sound: Audio) -> None:
+        told.append(sound)
+        made_by.append(len(steps))
+
+    steps: list[int] = []
+    sounds = pipeline.generate(
+        7, count=3, batch_size=2, seed=0, steps=2, watch=lambda done, of, _: steps.append(done), each=each
+    )
+    assert all(one is other for one, other in zip(told, sounds, strict=True))
+    assert made_by == [2, 2, 4]
+
+
 def test_watch_counts_the_steps_of_all_items(pipeline: Pipeline) -> None:
     seen: list[tuple[int, int]] = []
     pipeline.generate(7, count=3, batch_size=2, seed=0, watch=lambda done, of, _: seen.append((done, of)))

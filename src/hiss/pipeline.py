@@ -1,7 +1,7 @@
 """What a user calls: load a model, generate, edit, denoise, save."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import overload
@@ -137,6 +137,7 @@ class Pipeline:
         candidates: int | None = None,
         batch_size: int = 8,
         watch: Watch | None = None,
+        each: Callable[[Audio], None] | None = None,
     ) -> Audio: ...
 
     @overload
@@ -162,6 +163,7 @@ class Pipeline:
         candidates: int | None = None,
         batch_size: int = 8,
         watch: Watch | None = None,
+        each: Callable[[Audio], None] | None = None,
     ) -> list[Audio]: ...
 
     def generate(
@@ -186,6 +188,7 @@ class Pipeline:
         candidates: int | None = None,
         batch_size: int = 8,
         watch: Watch | None = None,
+        each: Callable[[Audio], None] | None = None,
     ) -> Audio | list[Audio]:
         """Returns new audio: one recording, or with `count` a list of them, `count` for each prompt.
 
@@ -214,6 +217,7 @@ class Pipeline:
                 of the model hears it; the model's own choice, usually 1, where left out.
             batch_size: how many are made at once.
             watch: called after each step with (steps done, steps in all, current estimate).
+            each: called with each sound, in their order, as soon as those that are made with it are done.
 
         Raises:
             UsageError: an argument is out of range or does not go with this model or with another argument, or the
@@ -266,7 +270,7 @@ class Pipeline:
         turns = config.sampling.candidates if candidates is None else candidates
         if turns > 1 and self._critic is None:
             raise UsageError("only a model with a CLAP can choose among candidates; leave them out")
-        made: list[Tensor] = []
+        sounds: list[Audio] = []
         size = max(1, batch_size // turns)
         for first in range(0, len(prompts), size):
             here = [(*key, *([turn] if turn else [])) for key in keys[first : first + size] for turn in range(turns)]
@@ -287,15 +291,13 @@ class Pipeline:
                 loop=loop,
                 watch=overall(watch, first * turns, len(here), len(prompts) * turns),
             )
-            made.extend(audio.cpu() if turns == 1 else self._best(audio, wanted, turns))
-        rate = config.sample_rate
-        to = sample_rate or rate
-        if loop:  # a resampler that knows of no circle would leave a seam
-            sounds = [Audio(resample_period(one, max(1, round(samples * to / rate))), to) for one in made]
-        else:
-            sounds = [Audio(one, rate).resample(to) for one in made]
-        if edit is None or edit.keep is None:
-            sounds = [sound.normalize() if sound.peak > 1 else sound for sound in sounds]
+            for one in audio.cpu() if turns == 1 else self._best(audio, wanted, turns):
+                sound = _at_rate(Audio(one, config.sample_rate), sample_rate or config.sample_rate, loop=loop)
+                if sound.peak > 1 and (edit is None or edit.keep is None):
+                    sound = sound.normalize()
+                sounds.append(sound)
+                if each:
+                    each(sound)
         return sounds if count is not None else sounds[0]
 
     @property
@@ -406,6 +408,14 @@ class Pipeline:
         if own.against == "prompt" and (own.guidance if guidance is None else guidance) == 1:
             raise UsageError("a negative prompt does nothing at guidance 1; give guidance above 1, such as 2")
         return meant
+
+
+def _at_rate(sound: Audio, rate: int, *, loop: bool) -> Audio:
+    """Returns a sound at another rate; one that goes round in a circle by a resampler that leaves no seam."""
+    if not loop:
+        return sound.resample(rate)
+    samples = max(1, round(sound.samples.shape[1] * rate / sound.sample_rate))
+    return Audio(resample_period(sound.samples, samples), rate)
 
 
 def _shelf() -> Path:

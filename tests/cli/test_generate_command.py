@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from command_line import hiss, names, refused, tiny_model, tiny_reader, tone
 
 from hiss.audio import Audio
 from hiss.cli.outputs import sound_files
+from hiss.errors import HissError
+from hiss.model import AudioDiffusionModel
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,20 @@ def test_files_in_a_folder_are_named_after_the_prompt_and_counted(model: Path) -
     assert result.stdout.split() == ["out/7-0.wav", "out/7-1.wav", "out/7-2.wav"]
     assert result.stderr == ""
     assert Audio.load("out/7-0.wav").samples.shape == (1, 800)
+
+
+def test_what_was_made_before_a_failure_is_kept(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample, calls = AudioDiffusionModel.sample, iter(range(9))
+
+    def failing(self: AudioDiffusionModel, *given: Any, **named: Any) -> torch.Tensor:
+        if next(calls) == 2:
+            raise HissError("the power failed")
+        return sample(self, *given, **named)
+
+    monkeypatch.setattr(AudioDiffusionModel, "sample", failing)
+    result = hiss("generate", "7", "-m", model, "--count", 3, "--batch-size", 1, "-o", "out/")
+    refused(result, 1, says="the power failed")
+    assert names(Path("out")) == ["7-0.wav", "7-1.wav"]
 
 
 def test_very_many_sounds_have_names_at_once() -> None:

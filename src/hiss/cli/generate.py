@@ -65,9 +65,9 @@ def generate(
 ) -> None:
     """Generate sounds from a model and write them to files.
 
-    Prints the path of each file. In a folder the files are named after the
-    prompt: 7-0.wav, 7-1.wav ... Of several prompts (--prompts) each gives what
-    it would give alone.
+    Prints the path of each file, which is written as soon as its sound is made.
+    In a folder the files are named after the prompt: 7-0.wav, 7-1.wav ... Of
+    several prompts (--prompts) each gives what it would give alone.
     """
     screen = terminal(context)
     if not model:
@@ -110,8 +110,9 @@ def generate(
     pipeline = load(model, device=device)
     if lora is not None:
         pipeline.adapt(lora)
+    kept = _Kept(files, level_asked(normalize, keeps=continue_from is not None or inpaint is not None))
     with screen.bar("generating") as bar:
-        sounds = pipeline.generate(
+        pipeline.generate(
             [Prompt() if one is None else one for one in asked],
             length=length,
             sample_rate=sample_rate,
@@ -131,21 +132,33 @@ def generate(
             candidates=candidates,
             batch_size=batch_size,
             watch=lambda done, total, _: bar.update(done, total),
+            each=kept.add,
         )
-    level = level_asked(normalize, keeps=continue_from is not None or inpaint is not None)
-    sounds = [sound.normalize(level) for sound in sounds]
-    files[0].parent.mkdir(parents=True, exist_ok=True)
-    for file, sound in zip(files, sounds, strict=True):
-        sound.save(file, resample=True)
-        if not as_json:
-            screen.result(str(file))
     if as_json:
-        made = zip(files, sounds, owners, strict=True)
+        made = zip(files, kept.sounds, owners, strict=True)
         screen.json([_facts(file, sound, owner, seed) for file, sound, owner in made])
+    else:
+        for file in files:
+            screen.result(str(file))
     if plot:
         image = files[0].with_suffix(".png") if files == [output] else files[0].with_name(f"{stems[0]}.png")
-        picture([(file.name, sound) for file, sound in zip(files, sounds, strict=True)], image)
+        picture([(file.name, sound) for file, sound in zip(files, kept.sounds, strict=True)], image)
         screen.say(f"picture: {image}")
+
+
+class _Kept:
+    """Sounds that are written as they come: what was made before an interruption is there."""
+
+    def __init__(self, files: Sequence[Path], level: "Level") -> None:
+        self.files, self.level = files, level
+        self.sounds: list[Audio] = []
+
+    def add(self, sound: "Audio") -> None:
+        """Writes the next sound to the next file."""
+        file = self.files[len(self.sounds)]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.sounds.append(sound.normalize(self.level))
+        self.sounds[-1].save(file, resample=True)
 
 
 def _lines(path: Path, prompt: str | None) -> list[str]:

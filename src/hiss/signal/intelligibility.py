@@ -50,15 +50,14 @@ def _frames(audio: Tensor) -> Tensor:
     """Returns windowed frames [batch, frames, window] of audio [batch, samples], at least as many as in a segment."""
     shortest = _WINDOW + (_SEGMENT - 1) * _HOP
     audio = functional.pad(audio, (0, max(0, shortest - audio.shape[-1])))
-    frames: Tensor = audio.unfold(-1, _WINDOW, _HOP) * _window().to(audio)
-    return frames
+    return audio.unfold(-1, _WINDOW, _HOP) * _window().to(audio)
 
 
 def _bands(frames: Tensor) -> Tensor:
     """Returns the magnitude [batch, bands, frames] in third octaves."""
     spectrum = torch.fft.rfft(frames, n=_N_FFT)
     power = spectrum.real.square() + spectrum.imag.square()
-    return (_filters().to(power) @ power.mT + 1e-10).sqrt()
+    return torch.einsum("bf,nkf->nbk", _filters().to(power), power).add(1e-10).sqrt()
 
 
 def _segments(bands: Tensor, order: Tensor) -> Tensor:
