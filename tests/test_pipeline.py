@@ -5,6 +5,7 @@ import math
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +167,26 @@ def test_inpainting_keeps_what_lies_outside_the_span(pipeline: Pipeline) -> None
     assert not difference[:44].any()
     assert not difference[106:].any()
     assert bool(difference[55:95].all())
+
+
+def test_several_spans_are_each_made_anew(pipeline: Pipeline) -> None:
+    source, spans = recording(), [(0.02, 0.05), (0.1, 0.12)]
+    both = pipeline.generate(inpaint=source, span=spans, seed=0).samples
+    changed = ~torch.isclose(both, source.samples, atol=1e-6)[0]
+    fade = round(0.005 * 1000)
+    inside = torch.zeros(len(changed), dtype=torch.bool)
+    for start, end in spans:
+        inside[round(start * 1000) - fade : round(end * 1000) + fade] = True
+        assert bool(changed[round(start * 1000) : round(end * 1000)].all())
+    assert not bool((changed & ~inside).any())
+    one = pipeline.generate(inpaint=source, span=spans[:1], seed=0).samples
+    assert torch.equal(one, pipeline.generate(inpaint=source, span=spans[0], seed=0).samples)
+
+
+@pytest.mark.parametrize("span", [(0.1,), [(0.1, 0.2, 0.3)], ["a:b"], 0.1])
+def test_what_is_no_span_is_refused(pipeline: Pipeline, span: Any) -> None:
+    with pytest.raises(UsageError, match="span is a pair of seconds"):
+        pipeline.generate(inpaint=recording(), span=span)
 
 
 def test_each_sound_is_told_of_in_order_as_soon_as_its_batch_is_done(pipeline: Pipeline) -> None:

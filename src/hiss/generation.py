@@ -1,6 +1,8 @@
 """What a request to generate means to a model: lengths, recordings, spans, and what is refused."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +20,9 @@ MOST_SOUNDS = 100_000
 
 STRENGTH = 0.5
 """How far a variation goes where nothing else is asked for."""
+
+Span = tuple[float, float]
+"""From and to, in seconds of a recording."""
 
 CROSSFADE = 0.005
 """Seconds over which what is kept of a recording passes into what is made anew."""
@@ -86,7 +91,7 @@ def edit_asked(
     strength: float,
     continue_from: Audio | None,
     inpaint: Audio | None,
-    span: tuple[float, float] | None,
+    spans: Sequence[Span],
     loop: bool = False,
 ) -> Edit | None:
     """Returns what is made of the one recording that was given, in a result of so many samples; None without one.
@@ -94,13 +99,13 @@ def edit_asked(
     What is made anew fades into what is kept, in a `loop` also where its end meets its start.
 
     Raises:
-        UsageError: there are several, or inpainting lacks its span, or the span lies outside, or there is a strength
-            and nothing to vary.
+        UsageError: there are several, or inpainting lacks its spans, or one lies outside, or there is a strength and
+            nothing to vary.
     """
     source = init or continue_from or inpaint
     if sum(one is not None for one in (init, continue_from, inpaint)) > 1:
         raise UsageError("only one recording can be edited at a time: init, continue_from or inpaint")
-    if (inpaint is None) != (span is None):
+    if (inpaint is None) != (not spans):
         raise UsageError("inpaint and span belong together: the recording, and the seconds of it to make anew")
     if init is None and strength != STRENGTH:
         raise UsageError("strength belongs to init, the recording to vary; leave it out without one")
@@ -114,20 +119,39 @@ def edit_asked(
     if init is not None:
         return Edit(known, strength)
     if continue_from is not None:
-        start, end = continue_from.seconds, LONGEST
+        spans = [(continue_from.seconds, LONGEST)]
     else:
-        assert span is not None
-        start, end = span
         seconds = min(source.seconds, samples / config.sample_rate)
-        if not 0 <= start < end <= seconds + 1 / config.sample_rate:
-            raise UsageError(f"span must lie within the {seconds:.2f} s of the recording, not {start}:{end}")
+        for start, end in spans:
+            if not 0 <= start < end <= seconds + 1 / config.sample_rate:
+                raise UsageError(f"span must lie within the {seconds:.2f} s of the recording, not {start}:{end}")
+    keep = torch.stack([_kept(span, samples, config.sample_rate, loop=loop) for span in spans]).amin(dim=0)
+    return Edit(known, keep=keep)
+
+
+def _kept(span: Span, samples: int, rate: int, *, loop: bool) -> Tensor:
+    """Returns how much of each of so many samples is kept, from 0 in the span to 1 outside."""
     position = torch.arange(samples) + 0.5
-    first, behind = round(start * config.sample_rate), min(round(end * config.sample_rate), samples)
+    first, behind = round(span[0] * rate), min(round(span[1] * rate), samples)
     outside = torch.maximum(first - position, position - behind)
     if loop:
         around = torch.minimum((first - position) % samples, (position - behind) % samples)
         outside = torch.where(outside > 0, around, outside)
-    return Edit(known, keep=(outside / (CROSSFADE * config.sample_rate)).clamp(0, 1))
+    return (outside / (CROSSFADE * rate)).clamp(0, 1)
+
+
+def spans_of(span: Span | Sequence[Span] | None) -> list[Span]:
+    """Returns the spans that are meant: none, one, or several.
+
+    Raises:
+        UsageError: they are not pairs of numbers.
+    """
+    given: Any = [] if span is None else span
+    try:
+        several = [given] if given and all(isinstance(one, (int, float)) for one in given) else given
+        return [(float(start), float(end)) for start, end in several]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"span is a pair of seconds, or several such pairs, not {span!r}") from error
 
 
 def level_asked(normalize: Level | None, *, keeps: bool) -> Level:

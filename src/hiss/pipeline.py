@@ -16,7 +16,7 @@ from hiss.conditioners.recording import Recording
 from hiss.conditioners.text import Text
 from hiss.denoising import BLOCK, DenoisingStream
 from hiss.errors import UsageError, unknown
-from hiss.generation import check, edit_asked, overall, samples_asked
+from hiss.generation import Span, check, edit_asked, overall, samples_asked, spans_of
 from hiss.lora import Lora
 from hiss.model import AudioDiffusionModel
 from hiss.noise import seeded
@@ -132,7 +132,7 @@ class Pipeline:
         strength: float = 0.5,
         continue_from: Audio | None = None,
         inpaint: Audio | None = None,
-        span: tuple[float, float] | None = None,
+        span: Span | Sequence[Span] | None = None,
         loop: bool = False,
         candidates: int | None = None,
         batch_size: int = 8,
@@ -158,7 +158,7 @@ class Pipeline:
         strength: float = 0.5,
         continue_from: Audio | None = None,
         inpaint: Audio | None = None,
-        span: tuple[float, float] | None = None,
+        span: Span | Sequence[Span] | None = None,
         loop: bool = False,
         candidates: int | None = None,
         batch_size: int = 8,
@@ -183,7 +183,7 @@ class Pipeline:
         strength: float = 0.5,
         continue_from: Audio | None = None,
         inpaint: Audio | None = None,
-        span: tuple[float, float] | None = None,
+        span: Span | Sequence[Span] | None = None,
         loop: bool = False,
         candidates: int | None = None,
         batch_size: int = 8,
@@ -211,7 +211,7 @@ class Pipeline:
             strength: how far a variation may go: 1 forgets the recording.
             continue_from: a recording to go on from; `length` then counts the whole.
             inpaint: a recording of which `span` is made anew.
-            span: (from, to) in seconds.
+            span: (from, to) in seconds, or several of them.
             loop: make the end lead seamlessly back to the start.
             candidates: how many are made for each sound that is returned: the one that suits its text best, as the CLAP
                 of the model hears it; the model's own choice, usually 1, where left out.
@@ -254,7 +254,7 @@ class Pipeline:
             strength=strength,
             continue_from=continue_from,
             inpaint=inpaint,
-            span=span,
+            spans=spans_of(span),
             loop=loop,
         )
         meant = [self.prompt(one) for one in asked]

@@ -182,9 +182,10 @@ def test_plot_draws_a_picture_beside_the_sounds(model: Path) -> None:
         (("--init", "tone.wav", "--strength", 0.5), 0.5),
         (("--continue", "tone.wav", "--length", 0.7), 0.7),
         (("--inpaint", "tone.wav", "--span", "0.1:0.2"), 0.5),
+        (("--inpaint", "tone.wav", "--span", "0.1:0.2", "--span", "0.3:0.4"), 0.5),
         (("--loop",), 0.1),
     ],
-    ids=["init", "continue", "inpaint", "loop"],
+    ids=["init", "continue", "inpaint", "inpaint twice", "loop"],
 )
 def test_recordings_can_be_edited(model: Path, recording: Path, words: tuple[object, ...], seconds: float) -> None:
     result = hiss("generate", "-m", model, *words, "--normalize", "none", "-o", "edited.wav")

@@ -51,7 +51,9 @@ def generate(
     strength: Annotated[float, typer.Option(help="How far to leave --init; 1 forgets it.")] = 0.5,
     continue_from: Annotated[Path | None, typer.Option("--continue", help="A recording to continue.")] = None,
     inpaint: Annotated[Path | None, typer.Option(help="A recording to refill within --span.")] = None,
-    span: Annotated[str | None, typer.Option(help="Seconds A:B to refill, such as 0.5:1.25.", metavar="A:B")] = None,
+    span: Annotated[
+        list[str] | None, typer.Option(help="Seconds A:B to refill, such as 0.5:1.25; repeat.", metavar="A:B")
+    ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Make the end lead seamlessly to the start.")] = False,
     candidates: Annotated[
         int | None, typer.Option(help="Make so many of each sound, and keep the one that suits its text best.")
@@ -90,7 +92,7 @@ def generate(
     owners = [one for one in asked for _ in range(count)]
     stems = [slug(one or Path(model).name) for one in owners]
     files = sound_files(output, stems=stems, file_format=file_format, sample_rate=sample_rate)
-    window = None if span is None else _seconds(span)
+    spans = [_seconds(one) for one in span or ()]
     check_writable(files[0].parent)
     if plot:
         need("matplotlib", "librosa")
@@ -127,7 +129,7 @@ def generate(
             strength=strength,
             continue_from=recordings[1],
             inpaint=recordings[2],
-            span=window,
+            span=spans,
             loop=loop,
             candidates=candidates,
             batch_size=batch_size,
