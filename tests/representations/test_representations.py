@@ -11,8 +11,8 @@ from torch import Tensor
 from hiss.autoencoder import Vae, VaeConfig
 from hiss.errors import HissError, UsageError
 from hiss.noise import seeded
-from hiss.representations import Representation, RepresentationConfig
-from hiss.representations.latent import LatentConfig
+from hiss.representations import Representation, RepresentationConfig, latent
+from hiss.representations.latent import Latent, LatentConfig
 from hiss.representations.mdct import MdctConfig
 from hiss.representations.mel import MelConfig
 from hiss.representations.ring import Ring
@@ -133,6 +133,29 @@ def test_every_bin_of_a_mel_spectrum_has_zero_mean_and_all_have_one_scale() -> N
     torch.testing.assert_close(encoded.mean(dim=(0, 1, 3)), torch.zeros(12), atol=1e-4, rtol=0)
     change = MEL(audio).diff(dim=-1) / encoded.diff(dim=-1)
     torch.testing.assert_close(change, change.mean().expand_as(change), atol=0, rtol=0.05)
+
+
+def test_long_latents_are_decoded_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    representation = ready(LOSSY["latent"][0])
+    assert isinstance(representation, Latent)
+    encoded = torch.randn(2, *representation.shape(20_000), generator=seeded("long"))
+    whole, decode, sizes = representation.decode(encoded), representation.vae.decode, []
+
+    def noted(latents: Tensor) -> Tensor:
+        sizes.append(latents.shape[-1])
+        return decode(latents)
+
+    monkeypatch.setattr(representation.vae, "decode", noted)
+    assert torch.equal(representation.decode(encoded), whole)
+    monkeypatch.setattr(latent, "_WINDOW", 24)
+    monkeypatch.setattr(latent, "_SHARED", 8)
+    windows = representation.decode(encoded)
+    assert sizes[0] == encoded.shape[-1] > 48
+    assert len(sizes) > 3
+    assert max(sizes[1:]) == 24
+    assert windows.shape == whole.shape
+    # Norms and attention of the autoencoder hear another part, so the windows are near the whole, not equal to it.
+    assert float((windows - whole).norm() / whole.norm()) < 0.3
 
 
 def test_every_channel_of_a_latent_has_zero_mean_and_unit_variance() -> None:

@@ -36,6 +36,13 @@ def test_neighbours_cross_fade_in_the_middle_half_of_their_overlap() -> None:
     assert torch.cat(parts)[8:16].tolist() == pytest.approx([0, 0, 1 / 8, 3 / 8, 5 / 8, 7 / 8, 1, 1])
 
 
+@pytest.mark.parametrize("length", [3, 10, 11, 50])
+def test_windows_whose_process_grows_what_it_gets_give_the_whole_grown(length: int) -> None:
+    signal = torch.randn(2, length)
+    windows = Windows(lambda window: window.repeat_interleave(3, dim=-1), size=10, overlap=4, grows=3)
+    torch.testing.assert_close(windows.push(signal, last=True), signal.repeat_interleave(3, dim=-1))
+
+
 def test_parts_come_as_soon_as_they_are_final() -> None:
     windows = Windows(lambda window: window, size=10, overlap=2)
     given = [windows.push(torch.zeros(1)).shape[0] for _ in range(26)]

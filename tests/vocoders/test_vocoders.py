@@ -9,7 +9,7 @@ from torch import Tensor
 from hiss.errors import HissError, UsageError
 from hiss.noise import seeded
 from hiss.signal.mel import MelProfile
-from hiss.vocoders import Vocoder, VocoderConfig, griffin_lim
+from hiss.vocoders import Vocoder, VocoderConfig, base, griffin_lim
 from hiss.vocoders.griffin_lim import GriffinLimConfig
 from hiss.vocoders.hifigan import HifiGanConfig
 from hiss.vocoders.istft import IstftConfig
@@ -175,6 +175,24 @@ def test_griffin_lim_in_blocks_is_griffin_lim_of_all_at_once(block: int, monkeyp
     blocks = vocoder(mel)
     assert blocks.shape == whole.shape == (2, 20_000)
     assert torch.allclose(blocks, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", [config for kind in LEARNING for config in KINDS[kind]])
+def test_long_sounds_are_made_in_windows_without_a_seam(config: VocoderConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    vocoder, mel, sizes = build(config), config.mel(chord(config.mel, 20_000)), []
+    whole = vocoder(mel).detach()
+    synthesise = vocoder.synthesise
+
+    def noted(mel: Tensor) -> Tensor:
+        sizes.append(mel.shape[-1])
+        return synthesise(mel)
+
+    monkeypatch.setattr(base, "_WINDOW", 0)
+    monkeypatch.setattr(vocoder, "synthesise", noted)
+    windows = vocoder(mel).detach()
+    assert len(sizes) > 2
+    assert max(sizes) < mel.shape[-1] / 2
+    torch.testing.assert_close(windows, whole, atol=1e-3 * float(whole.abs().max()), rtol=0)
 
 
 def test_griffin_lim_needs_no_training_and_gives_the_same_sound_alone_and_in_a_crowd() -> None:

@@ -12,12 +12,16 @@ from hiss.errors import UsageError
 from hiss.representations.base import Representation, RepresentationConfig
 from hiss.representations.mel import check_rate, check_trained, margin
 from hiss.signal.moments import moments, silent
+from hiss.signal.overlap import Windows
 from hiss.signal.resampling import turned
 from hiss.vocoders import VocoderConfig
 from hiss.vocoders.istft import IstftConfig
 
 _REACH = 2
 """Frames on either side that the autoencoder hears well; its norms and its attention hear a little of all."""
+_WINDOW, _SHARED = 512, 32
+"""Frames that are decoded at once, and how many of them neighbours share: memory stays bounded, and attention, whose
+work grows with the square of the frames."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ class Latent(Representation):
     def _mel(self, x: Tensor) -> Tensor:
         """Returns log-mels, every audio channel on its own, of x [batch, channels, *space]."""
         latents = x.float().unflatten(1, (self.audio_channels, -1)) * self.scale + self.mean
-        mel: Tensor = self.vae.decode(latents.flatten(0, 1))
-        return mel
+        windows = Windows(self.vae.decode, size=_WINDOW, overlap=_SHARED, grows=self.config.vae.factor)
+        return windows.push(latents.flatten(0, 1), last=True)
 
     def _channels(self, audio: Tensor) -> Tensor:
         """Returns [batch, audio_channels, samples] of audio with every channel on its own."""

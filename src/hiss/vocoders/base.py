@@ -11,12 +11,16 @@ from torch.nn import functional
 
 from hiss.signal.mel import MelProfile
 from hiss.signal.moments import moments
+from hiss.signal.overlap import Windows
 from hiss.signal.resampling import turned
 from hiss.signal.stft import istft
 from hiss.spec import Spec
 
 NEAR = 0.04
 """Seconds on either side within which a vocoder finds nearly all that a sample is made from."""
+
+_WINDOW = 2048
+"""Frames that are made into sound at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ class Vocoder(nn.Module, ABC):
 
     def forward(self, mel: Tensor) -> Tensor:
         """Returns audio [..., samples] of a log-mel [..., bins, frames]; there are frames * hop samples."""
-        return self._made(mel, self.synthesise)
+        return self._made(mel, self.synthesise_long)
 
     def circle(self, mel: Tensor) -> Tensor:
         """Returns as much audio, whose end leads back to its start, as the last frame does to the first."""
@@ -60,12 +64,22 @@ class Vocoder(nn.Module, ABC):
     def synthesise(self, mel: Tensor) -> Tensor:
         """Returns audio [batch, frames * hop] of a log-mel [batch, bins, frames] of unit variance."""
 
+    def synthesise_long(self, mel: Tensor) -> Tensor:
+        """Returns the same of any number of frames, in windows whose memory is bounded."""
+        overlap, hop = 4 * self._reach, self.config.mel.hop
+        windows = Windows(self.synthesise, size=max(_WINDOW, 2 * overlap), overlap=overlap, grows=hop)
+        return windows.push(mel, last=True)
+
     def synthesise_circle(self, mel: Tensor) -> Tensor:
         """Returns the same of frames on a circle."""
-        profile, frames = self.config.mel, mel.shape[-1]
-        reach = math.ceil(NEAR * profile.sample_rate / profile.hop)
-        audio = self.synthesise(turned(mel, start=-reach, size=frames + 2 * reach))
-        return audio[..., reach * profile.hop : (reach + frames) * profile.hop]
+        hop, frames, reach = self.config.mel.hop, mel.shape[-1], self._reach
+        audio = self.synthesise_long(turned(mel, start=-reach, size=frames + 2 * reach))
+        return audio[..., reach * hop : (reach + frames) * hop]
+
+    @property
+    def _reach(self) -> int:
+        """Frames on either side that a sample is made from, nearly."""
+        return math.ceil(NEAR * self.config.mel.sample_rate / self.config.mel.hop)
 
     def _made(self, mel: Tensor, synthesise: Callable[[Tensor], Tensor]) -> Tensor:
         *batch, bins, frames = mel.shape

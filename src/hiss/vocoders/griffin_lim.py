@@ -60,6 +60,9 @@ class GriffinLim(Vocoder):
         heard = surrounded(mel)
         return self._sound(heard, torch.arange(heard.shape[-1]))
 
+    def synthesise_long(self, mel: Tensor) -> Tensor:
+        return self.synthesise(mel)
+
     def synthesise_circle(self, mel: Tensor) -> Tensor:
         # With as many neighbours as the iterations reach and their phases, a frame and its copy a turn later are alike.
         frames, before = mel.shape[-1], self._reach + 1
