@@ -5,7 +5,7 @@ import math
 import struct
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -294,6 +294,25 @@ def test_an_unknown_model_is_refused_with_the_bundled_ones(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="unknown model"):
         hiss.load(tmp_path / "nowhere")
     assert bundled() == sorted(bundled())
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_network_may_compute_in_sixteen_bits(folder: Path, precision: Literal["bf16", "fp16"]) -> None:
+    exact, narrow = hiss.load(folder), hiss.load(folder, precision=precision)
+    computed: list[torch.dtype] = []
+    for module in narrow.model.denoiser.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda _, given, made: computed.append(made.dtype))
+    wanted, made = (pipeline.generate(7, seed=0, steps=4).samples for pipeline in (exact, narrow))
+    assert set(computed) == {torch.bfloat16 if precision == "bf16" else torch.float16}
+    assert made.dtype == torch.float32
+    assert not torch.equal(made, wanted)
+    assert float((made - wanted).norm() / wanted.norm()) < 0.1
+
+
+def test_a_precision_that_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(UsageError, match="unknown precision 'float16'"):
+        hiss.load(folder, precision="float16")  # type: ignore[arg-type]
 
 
 def test_a_device_that_is_not_there_is_named(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The model: a representation, a network, conditioners, schedules and a parameterization, composed."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,7 +23,7 @@ from hiss.networks.layers import Attention, blind
 from hiss.noise import normal
 from hiss.representations import Representation
 from hiss.representations.ring import Ring
-from hiss.types import Batch, Condition, Denoise, Generator, Prompt, State, Watch
+from hiss.types import Batch, Condition, Denoise, Generator, Precision, Prompt, State, Watch
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.network = network
         self.scalings = PARAMETERIZATIONS[parameterization]
+        self.precision: Precision = "no"
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         """Returns the estimate [batch, channels, *space] of the clean signal in x = clean + sigma * noise.
@@ -51,15 +53,22 @@ class Denoiser(nn.Module):
         `sigma` has no dimension or is [batch].
         """
         scalings = self.scalings(sigma.to(x))
-        output = self.network(expand(scalings.scale, x) * x, scalings.noise.expand(x.shape[0]), condition)
+        with self._autocast(x.device):
+            output = self.network(expand(scalings.scale, x) * x, scalings.noise.expand(x.shape[0]), condition)
         return estimate(scalings, x, output.to(x))
 
     def piece(self, x: Tensor, sigma: Tensor, condition: Condition, state: State | None = None) -> tuple[Tensor, State]:
         """Returns the estimate for the next frames of a longer x, and the state for those after (`Network.piece`)."""
         scalings = self.scalings(sigma.to(x))
         scaled, told = expand(scalings.scale, x) * x, scalings.noise.expand(x.shape[0])
-        output, state = self.network.piece(scaled, told, condition, state)
+        with self._autocast(x.device):
+            output, state = self.network.piece(scaled, told, condition, state)
         return estimate(scalings, x, output.to(x)), state
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        if self.precision == "no":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
 
 
 class AudioDiffusionModel(nn.Module):

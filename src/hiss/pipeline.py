@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import overload
+from typing import get_args, overload
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from hiss.prompting import Ask
 from hiss.rounding import Bits
 from hiss.saved import read_model, read_part, write_model
 from hiss.signal.resampling import resample_period
-from hiss.types import Prompt, Watch
+from hiss.types import Precision, Prompt, Watch
 
 
 def bundled() -> list[str]:
@@ -45,9 +45,14 @@ def folder_of(name_or_folder: str | Path) -> Path:
     return Path(name_or_folder)
 
 
-def load(name_or_folder: str | Path, *, device: str | torch.device | None = None) -> "Pipeline":
-    """Returns a ready pipeline: a bundled model by name, or the model saved in a folder."""
-    return Pipeline.from_pretrained(name_or_folder, device=device)
+def load(
+    name_or_folder: str | Path, *, device: str | torch.device | None = None, precision: Precision = "no"
+) -> "Pipeline":
+    """Returns a ready pipeline: a bundled model by name, or the model saved in a folder.
+
+    See `Pipeline.from_pretrained`.
+    """
+    return Pipeline.from_pretrained(name_or_folder, device=device, precision=precision)
 
 
 class Pipeline:
@@ -60,16 +65,26 @@ class Pipeline:
         self._adapted: list[Lora] = []
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, *, device: str | torch.device | None = None) -> "Pipeline":
+    def from_pretrained(
+        cls, name_or_folder: str | Path, *, device: str | torch.device | None = None, precision: Precision = "no"
+    ) -> "Pipeline":
         """Returns the pipeline of a bundled model or of a folder that `save_pretrained` wrote.
 
-        `device` is the CPU unless one is named, such as "cuda" or "mps".
+        Args:
+            name_or_folder: which model.
+            device: the CPU unless one is named, such as "cuda" or "mps".
+            precision: with "bf16" or "fp16" the network computes in 16 bits where that does no harm (autocast), which
+                is faster on GPUs; all else, and its weights, stay float32.
 
         Raises:
-            UsageError: there is no such model; the sentence lists those that come with the package.
+            UsageError: there is no such model, and the sentence lists those that come with the package; or there is no
+                such precision or device.
             HissError: the folder is damaged, of another format, or of a newer version.
         """
+        if precision not in get_args(Precision):
+            raise unknown("precision", precision, get_args(Precision))
         model, card = read_model(folder_of(name_or_folder))
+        model.denoiser.precision = precision
         try:
             return cls(model.to(device or "cpu"), card=card)
         except (RuntimeError, AssertionError) as error:

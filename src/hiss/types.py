@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 Watch = Callable[[int, int, Tensor], None]
 """(step done, steps in all, current estimate of the clean signal), called after each step of a sampler."""
+
+Precision = Literal["no", "bf16", "fp16"]
+"""What a network computes in: the numbers of its weights, or with autocast half as long ones."""
 
 State = tuple[Tensor, ...]
 """What must be known of the frames so far to go on with those that follow; its size does not grow with their number."""

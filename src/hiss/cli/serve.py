@@ -1,11 +1,14 @@
 """hiss serve: the page and the HTTP interface."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from hiss.cli.extras import need
 from hiss.cli.terminal import terminal
+
+if TYPE_CHECKING:
+    from hiss.types import Precision
 
 EXAMPLE = "Example: hiss serve --open"
 
@@ -27,6 +30,9 @@ def serve(
     megabytes: Annotated[float, typer.Option(min=0.1, help="The largest request.")] = 64.0,
     grace: Annotated[float, typer.Option(min=0, help="Seconds to finish what runs when stopped.")] = 30.0,
     device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda or mps.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="bf16 or fp16: the networks compute in 16 bits, faster on GPUs; no by default.")
+    ] = "no",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Offer the models on a page and over HTTP, on this machine.
@@ -52,7 +58,7 @@ def serve(
             typer.launch(url if token is None else f"{url}/#{token}")
 
     limits = Limits(queue=queue, together=together, recording=seconds, body=round(megabytes * 2**20), grace=grace)
-    shelf = Shelf(model or (), device=device)
+    shelf = Shelf(model or (), device=device, precision=cast("Precision", precision))
     listener = Listener(shelf, host=host, port=port, token=token, limits=limits, ready=ready)
     if token is None and host not in ("127.0.0.1", "localhost", "::1"):
         screen.say(f"warning: anybody who reaches {host} can use this server; --token keeps them out")

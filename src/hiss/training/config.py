@@ -7,6 +7,7 @@ from typing import Literal, Self
 from hiss.errors import UsageError
 from hiss.spec import Spec
 from hiss.training.ema import exponent
+from hiss.types import Precision
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class TrainerConfig(Spec):
     """cosine and onecycle: the factor at the last step."""
     clip: float = 1.0
     """Largest norm of the gradient; 0 for no limit."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Precision = "no"
     """Autocast of the forward pass; weights, averages and optimiser stay float32."""
     compile: bool = False
     """Whether the network is compiled (torch.compile): a minute or two first, then each step may be faster. Measure it:

@@ -15,6 +15,7 @@ from hiss.diffusion.sampling import SAMPLERS
 from hiss.errors import HissError, UsageError, unknown
 from hiss.pipeline import Pipeline, bundled, load
 from hiss.saved import summary
+from hiss.types import Precision
 
 Task = Literal["generate", "edit", "denoise"]
 
@@ -59,8 +60,8 @@ class Model:
 class Shelf:
     """All models of a server, by name."""
 
-    def __init__(self, names: Sequence[str] = (), *, device: str | None = None) -> None:
-        """Loads models by name or folder; all that are bundled where none is named.
+    def __init__(self, names: Sequence[str] = (), *, device: str | None = None, precision: Precision = "no") -> None:
+        """Loads models by name or folder, as `hiss.load` does; all that are bundled where none is named.
 
         A folder is offered under its name, or where that is taken with the name of the folder around it in front. A
         bundled model that cannot be loaded, such as for lack of an extra, is left out with a word in the log.
@@ -72,7 +73,7 @@ class Shelf:
         self.models: dict[str, Model] = {}
         for name, source in _named(names or bundled()).items():
             try:
-                pipeline = load(source, device=device)
+                pipeline = load(source, device=device, precision=precision)
             except (HissError, ImportError) as error:
                 if names:
                     raise
