@@ -290,6 +290,20 @@ def test_a_model_without_conditions_refuses_a_prompt() -> None:
         Pipeline(AudioDiffusionModel(config)).generate("7")
 
 
+def test_a_model_that_knows_times_takes_them_beside_its_labels() -> None:
+    timed = ModelConfig.from_dict(CONFIG.to_dict() | {"conditioners": [{"name": "timing", "features": 8}]})
+    alone = Pipeline(AudioDiffusionModel(timed))
+    assert alone.prompt({"start": 1, "total": "9.5"}) == Prompt(start=1.0, total=9.5)
+    assert alone.prompt({"total": 3}) == Prompt(total=3.0)
+    for wrong in ("soon", -1, math.inf):
+        with pytest.raises(UsageError, match="start is a time in seconds"):
+            alone.prompt({"start": wrong})
+    both = Pipeline(AudioDiffusionModel(replace(CONFIG, conditioners=(*CONFIG.conditioners, *timed.conditioners))))
+    assert both.prompt({"digit": 7, "start": 1}) == Prompt(labels={"digit": "7"}, start=1.0)
+    with pytest.raises(UsageError, match=r"unknown label 'begin'.*start, total"):
+        alone.prompt({"begin": 1})
+
+
 def test_an_unknown_model_is_refused_with_the_bundled_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown model"):
         hiss.load(tmp_path / "nowhere")

@@ -3,17 +3,20 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from command_line import hiss, names, refused, tiny_model, tiny_reader, tone
+from command_line import drawn, hiss, names, refused, tiny_model, tiny_reader, tone
 
 from hiss.audio import Audio
 from hiss.cli.outputs import sound_files
+from hiss.conditioners.timing import TimingConfig
 from hiss.errors import HissError
 from hiss.model import AudioDiffusionModel
+from hiss.pipeline import Pipeline, load
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,15 @@ def test_what_was_made_before_a_failure_is_kept(model: Path, monkeypatch: pytest
     result = hiss("generate", "7", "-m", model, "--count", 3, "--batch-size", 1, "-o", "out/")
     refused(result, 1, says="the power failed")
     assert names(Path("out")) == ["7-0.wav", "7-1.wav"]
+
+
+def test_times_reach_a_model_that_knows_them(model: Path) -> None:
+    config = replace(load(model).model.config, conditioners=(TimingConfig(features=8),))
+    Pipeline(drawn(AudioDiffusionModel(config))).save_pretrained("timed")
+    for name, words in (("any", ()), ("late", ("--start", 100, "--total", 200)), ("early", ("--start", 0))):
+        assert hiss("generate", "-m", "timed", "--seed", 0, *words, "-o", f"{name}.wav").exit_code == 0
+    assert len({Path(f"{name}.wav").read_bytes() for name in ("any", "late", "early")}) == 3
+    refused(hiss("generate", "-m", model, "--start", 1), 2, says="unknown label 'start'")
 
 
 def test_very_many_sounds_have_names_at_once() -> None:

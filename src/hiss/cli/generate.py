@@ -2,7 +2,8 @@
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -16,6 +17,8 @@ from hiss.errors import HissError, UsageError, unknown
 
 if TYPE_CHECKING:
     from hiss.audio import Audio, Level
+    from hiss.pipeline import Pipeline
+    from hiss.prompting import Ask
     from hiss.types import Precision
 
 EXAMPLE = "Example: hiss generate 7 --model digits --count 8 --seed 0 -o out/"
@@ -35,6 +38,8 @@ def generate(
     ] = None,
     lora: Annotated[Path | None, typer.Option(help="Folder of a LoRA, which hiss train --lora made.")] = None,
     length: Annotated[float | None, typer.Option(help="Seconds; the model's own length by default.")] = None,
+    start: Annotated[float | None, typer.Option(help="Seconds into a recording, for models with timing.")] = None,
+    total: Annotated[float | None, typer.Option(help="How long that recording is, in seconds.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many sounds.")] = 1,
     steps: Annotated[int | None, typer.Option(help="Sampling steps: more is slower and often better.")] = None,
     sampler: Annotated[str | None, typer.Option(help="How to walk from noise to sound.")] = None,
@@ -105,7 +110,6 @@ def generate(
 
     from hiss.audio import Audio
     from hiss.pipeline import load
-    from hiss.types import Prompt
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -119,7 +123,7 @@ def generate(
     kept = _Kept(files, level_asked(normalize, keeps=continue_from is not None or inpaint is not None))
     with screen.bar("generating") as bar:
         pipeline.generate(
-            [Prompt() if one is None else one for one in asked],
+            _prompts(pipeline, asked, {"start": start, "total": total}),
             length=length,
             sample_rate=sample_rate,
             steps=steps,
@@ -165,6 +169,17 @@ class _Kept:
         file.parent.mkdir(parents=True, exist_ok=True)
         self.sounds.append(sound.normalize(self.level))
         self.sounds[-1].save(file, resample=True)
+
+
+def _prompts(pipeline: "Pipeline", asked: Sequence[str | None], times: Mapping[str, float | None]) -> "list[Ask]":
+    """Returns the prompts as the model takes them, all with the same times if some are given."""
+    from hiss.types import Prompt
+
+    known = {name: seconds for name, seconds in times.items() if seconds is not None}
+    if not known:
+        return [Prompt() if one is None else one for one in asked]
+    timed = pipeline.prompt(known)
+    return [replace(pipeline.prompt(one), start=timed.start, total=timed.total) for one in asked]
 
 
 def _lines(path: Path, prompt: str | None) -> list[str]:
