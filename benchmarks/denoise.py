@@ -151,12 +151,15 @@ class RNNoise:
 
 
 def ours(name: str) -> Iterator[DenoiseSystem]:
-    """Yields one of our models with each number of steps."""
+    """Yields one of our models with each number of steps, and as a stream, if that is something else."""
     if name not in bundled():
         raise HissError(f"the model {name} is not bundled")
     pipeline = load(name)
     for steps in STEPS:
         yield DenoiseSystem(f"{name}, {steps} step{'' if steps == 1 else 's'}", partial(pipeline.denoise, steps=steps))
+    if pipeline.model.denoiser.network.ahead:
+        latency = pipeline.stream(pipeline.model.config.sample_rate).latency
+        yield DenoiseSystem(f"{name}, stream", partial(pipeline.denoise, causal=True), latency=latency)
 
 
 SYSTEMS: dict[str, Callable[[], Iterator[DenoiseSystem]]] = {

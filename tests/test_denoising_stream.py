@@ -113,12 +113,45 @@ def test_a_stream_looks_ahead_only_if_it_shall(steps: int) -> None:
     assert stream.latency == 64 / RATE
     made = streamed(DenoisingStream(causal, RATE, 2, steps=steps), recording, 100)
     torch.testing.assert_close(streamed(stream, recording, 100), made)
-    foreseeing = DenoisingStream(model, RATE, 2, steps=steps, ahead=True)
-    assert foreseeing.latency == 0.5
-    other = streamed(foreseeing, recording, 100)
+    other = streamed(DenoisingStream(model, RATE, 2, steps=steps, ahead=True), recording, 100)
     assert other.shape == made.shape
     assert not torch.allclose(other, made, atol=1e-3)
     assert DenoisingStream(causal, RATE, ahead=True).latency == 64 / RATE, "a causal model has nothing to wait for"
+
+
+@pytest.mark.parametrize("piece", [1, 100, 256, 16_000])
+@pytest.mark.parametrize(("name", "steps"), [("ddim", 1), ("heun", 2)])
+def test_a_model_that_looks_ahead_sees_a_short_recording_as_a_whole(piece: int, name: str, steps: int) -> None:
+    assert isinstance(CONFIG.network, BandsConfig)
+    config = replace(CONFIG, network=replace(CONFIG.network, ahead=True))
+    model = awake(replace(config, sampling=replace(config.sampling, sampler=name)))
+    recording = noisy(1501, 2)  # 48 frames of the 62 of a window
+    whole = offline(model, recording, steps)
+    made = streamed(DenoisingStream(model, RATE, 2, steps=steps, ahead=True), recording, piece)
+    peak = float(whole.abs().max())
+    torch.testing.assert_close(made / peak, whole / peak, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_model_that_looks_ahead_is_never_late_and_sees_what_its_windows_share(steps: int) -> None:
+    assert isinstance(CONFIG.network, BandsConfig)
+    config = replace(CONFIG, network=replace(CONFIG.network, ahead=True))
+    model, recording = awake(config), noisy(8000)
+    stream, given = DenoisingStream(model, RATE, steps=steps, ahead=True), 0
+    for taken in range(1, 8001):
+        given += stream.push(recording[:, taken - 1 : taken]).shape[1]
+        assert taken - given <= stream.latency * RATE
+    made = streamed(DenoisingStream(model, RATE, steps=steps, ahead=True), recording, 777)
+    whole = offline(model, recording, steps)
+    assert made.shape == whole.shape
+    hop, window = model.representation.hop, 62
+    later = window // 4
+    final = (window - later - 1) * hop
+    # The first window has all before it; at its end it sees only a quarter of a window ahead, which is not the whole.
+    torch.testing.assert_close(
+        made[:, : final // 2], whole[:, : final // 2], atol=1e-2 * float(whole.abs().max()), rtol=0
+    )
+    assert not torch.allclose(made, whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("causal", [True, False])

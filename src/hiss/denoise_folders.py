@@ -20,7 +20,7 @@ import torch
 
 from hiss.audio import ENDINGS, FORMATS, UNREAD, Form, all_audio, visible
 from hiss.denoise_files import Job, Outcome, denoise_together
-from hiss.denoising import coding_by_frames
+from hiss.denoising import foresees
 from hiss.errors import HissError, UsageError, unknown
 from hiss.pipeline import Pipeline, bundled, load
 
@@ -242,8 +242,8 @@ def _alike(jobs: Sequence[Job], way: Way, together: int) -> list[list[Job]]:
         if room < 0 or first is None or form.sample_rate != first.sample_rate or form.samples < least:
             groups.append([])
             room, first = together - form.channels, form
-            foresees = coding_by_frames(way.pipeline(form.sample_rate).model, ahead=not way.causal) is None
-            least = form.samples * (1.0 if foresees else _ALIKE)
+            alike = foresees(way.pipeline(form.sample_rate).model, causal=way.causal)
+            least = form.samples * (1.0 if alike else _ALIKE)
         groups[-1].append(job)
     return groups
 

@@ -30,8 +30,9 @@ class DenoisingStream:
     What lies above half the sample rate of the model is lost. Silence stays silence.
 
     A causal model takes each frame of the spectrum once and keeps a state, so there are no seams, and the delay is one
-    frame, with any number of steps. So does a model that was trained to look ahead but can do without, unless it shall.
-    Any other model looks at long windows that overlap and pass into each other.
+    frame, with any number of steps. One that was trained to look ahead can do so, too; where it shall look ahead, it
+    hears some seconds of what is to come before it cleans those before them. Any other model looks at long windows that
+    overlap and pass into each other.
     """
 
     def __init__(
@@ -72,9 +73,11 @@ class DenoisingStream:
         model.config.sampling.schedule.grid(steps)  # refuses steps that cannot be
         turns = steps if model.config.sampling.spin else 1
         shifts = [turn * model.representation.hop // turns for turn in range(turns)]
-        coding = coding_by_frames(model, ahead=ahead)
+        coding = coding_by_frames(model)
         self._cleaner = _Spun([_cleaner(model, steps // turns, ahead=ahead) for _ in shifts], shifts, channels)
         self._delay = model.config.window if coding is None else coding.latency  # shifted frames begin earlier
+        if coding is not None and foresees(model, causal=not ahead):
+            self._delay += (_window(model) - 1) * model.representation.hop
         self._waiting = torch.zeros(channels, 0)
         """What came in and has not come out yet."""
         self._finished = False
@@ -170,17 +173,20 @@ class _Spun:
 
 
 class _Frames:
-    """A model that takes every frame once, as it comes.
+    """A model that takes every frame once, as it comes, or if it looks ahead when those after it are there.
 
     The sampler walks each piece of frames from noise to a clean spectrum. The state of the network is kept for each
     evaluation within such a walk, so it is as if one walk went over all frames at once.
     """
 
-    def __init__(self, model: AudioDiffusionModel, coding: Coding, steps: int) -> None:
-        self.model, self.coding = model, coding
+    def __init__(self, model: AudioDiffusionModel, coding: Coding, steps: int, later: int | None) -> None:
+        """`later` is how many frames after those that are cleaned a model sees that looks ahead."""
+        self.model, self.coding, self.later = model, coding, later
         config = model.config.sampling
         self.walk = sampling.sampler(config.sampler)
         self.sigmas = config.schedule.grid(steps)
+        self._waiting: Tensor | None = None
+        """What came in and is not clean yet."""
         self._frames = 0
         self._level: State | None = None
         self._states: dict[int, State] = {}
@@ -188,18 +194,32 @@ class _Frames:
     @torch.inference_mode()  # without it a stream of single frames takes a quarter longer
     def push(self, samples: Tensor, *, last: bool = False) -> Tensor:
         audio = samples[:, None].expand(-1, self.model.config.channels, -1)
-        encoded = self.coding.encode(audio.to(self.model.device), last=last)
-        if not encoded.shape[-1]:
-            return samples[:, :0]
-        return self.coding.decode(self._cleaned(encoded), last=last).mean(dim=1).cpu()
+        waiting = self.coding.encode(audio.to(self.model.device), last=last)
+        if self._waiting is not None:
+            waiting = torch.cat([self._waiting, waiting], dim=-1)
+        clean = []
+        size = _window(self.model) if self.later is not None else 1
+        while waiting.shape[-1] >= size:
+            piece = waiting if self.later is None else waiting[..., :size]
+            clean.append(self._cleaned(piece, self.later or 0))
+            waiting = waiting[..., clean[-1].shape[-1] :]
+        if last and waiting.shape[-1]:
+            clean.append(self._cleaned(waiting, 0))
+            waiting = waiting[..., :0]
+        self._waiting = waiting.clone()
+        return self.coding.decode(torch.cat(clean, dim=-1), last=last).mean(dim=1).cpu() if clean else samples[:, :0]
 
-    def _cleaned(self, encoded: Tensor) -> Tensor:
-        """Returns the clean frames [batch, channels, *space] of the next noisy ones."""
+    def _cleaned(self, encoded: Tensor, later: int) -> Tensor:
+        """Returns the clean frames [batch, channels, *space] of the next noisy ones, without the last `later`."""
         (recording,) = self.model.conditioners
         assert isinstance(recording, Recording)
-        level, self._level = recording.running_level(encoded, self._level)
-        condition = Condition(signal=divided(encoded, level))
         batch, frames = len(encoded), encoded.shape[-1]
+        now = frames - later
+        level, self._level = recording.running_level(encoded[..., :now], self._level)
+        levels = level
+        if later:
+            levels = torch.cat([level, recording.running_level(encoded[..., now:], self._level)[0]], dim=-1)
+        condition = Condition(signal=divided(encoded, levels))
         evaluations = count()
 
         # A sampler treats all numbers alike and leaves it to `denoise` how they belong together. So here each frame is
@@ -208,35 +228,47 @@ class _Frames:
             evaluation = next(evaluations)
             state = self._states.get(evaluation)
             joined = x.unflatten(0, (batch, frames)).movedim(1, -1)
-            estimate, self._states[evaluation] = self.model.denoiser.piece(joined, sigma, condition, state)
+            ahead = None if self.later is None else later
+            piece = self.model.denoiser.piece(joined, sigma, condition, state, ahead=ahead)
+            estimate, self._states[evaluation] = piece
             return estimate.movedim(-1, 1).flatten(0, 1)
 
         generator = generators(0, [*range(self._frames, self._frames + frames)] * batch)
-        self._frames += frames
+        self._frames += now
         noise = normal(encoded.movedim(-1, 1).flatten(0, 1), generator)
         clean = self.walk(denoise, float(self.sigmas[0]) * noise, self.sigmas, generator=generator)
-        joined: Tensor = clean.unflatten(0, (batch, frames)).movedim(1, -1)
-        heard = encoded.flatten(1, -2).any(dim=1).reshape(level.shape)  # a frame of silence stays silence
+        joined: Tensor = clean.unflatten(0, (batch, frames)).movedim(1, -1)[..., :now]
+        heard = encoded[..., :now].flatten(1, -2).any(dim=1).reshape(level.shape)  # a frame of silence stays silence
         return joined * level * heard
 
 
-def coding_by_frames(model: AudioDiffusionModel, *, ahead: bool = False) -> Coding | None:
-    """Returns what encodes for a model that can take every frame once; None for one that cannot, or shall look `ahead`.
+def coding_by_frames(model: AudioDiffusionModel) -> Coding | None:
+    """Returns what encodes for a model that can take every frame once; None for one that cannot.
 
     It can if its network is framewise, it is told of nothing but the recording at a running level, and is not guided.
     """
-    network = model.denoiser.network
-    if ahead and network.ahead:
-        return None
     running = [isinstance(part, Recording) and part.config.memory is not None for part in model.conditioners]
-    able = network.framewise and running == [True] and model.config.sampling.guidance == 1
+    able = model.denoiser.network.framewise and running == [True] and model.config.sampling.guidance == 1
     return model.representation.coding() if able else None
 
 
+def foresees(model: AudioDiffusionModel, *, causal: bool) -> bool:
+    """Returns whether a model would hear what comes later in a recording: silence, too, that is put behind it."""
+    return coding_by_frames(model) is None or (model.denoiser.network.ahead and not causal)
+
+
+def _window(model: AudioDiffusionModel) -> int:
+    """Returns how many frames a model that looks ahead sees at once."""
+    return max(1, model.config.window // model.representation.hop)
+
+
 def _cleaner(model: AudioDiffusionModel, steps: int, *, ahead: bool) -> _Cleaner:
-    """Returns what cleans with a model: frame by frame where that is possible, and it shall not look ahead."""
-    coding = coding_by_frames(model, ahead=ahead)
-    return _windows(model, steps) if coding is None else _Frames(model, coding, steps)
+    """Returns what cleans with a model: frame by frame where that is possible."""
+    coding = coding_by_frames(model)
+    if coding is None:
+        return _windows(model, steps)
+    looks = ahead and model.denoiser.network.ahead
+    return _Frames(model, coding, steps, int(model.config.sampling.overlap * _window(model)) if looks else None)
 
 
 def _windows(model: AudioDiffusionModel, steps: int) -> Windows:

@@ -57,12 +57,14 @@ class Denoiser(nn.Module):
             output = self.network(expand(scalings.scale, x) * x, scalings.noise.expand(x.shape[0]), condition)
         return estimate(scalings, x, output.to(x))
 
-    def piece(self, x: Tensor, sigma: Tensor, condition: Condition, state: State | None = None) -> tuple[Tensor, State]:
+    def piece(
+        self, x: Tensor, sigma: Tensor, condition: Condition, state: State | None = None, *, ahead: int | None = None
+    ) -> tuple[Tensor, State]:
         """Returns the estimate for the next frames of a longer x, and the state for those after (`Network.piece`)."""
         scalings = self.scalings(sigma.to(x))
         scaled, told = expand(scalings.scale, x) * x, scalings.noise.expand(x.shape[0])
         with self._autocast(x.device):
-            output, state = self.network.piece(scaled, told, condition, state)
+            output, state = self.network.piece(scaled, told, condition, state, ahead=ahead)
         return estimate(scalings, x, output.to(x)), state
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:

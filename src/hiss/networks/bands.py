@@ -129,18 +129,22 @@ class Block(nn.Module):
         self.bands = nn.LSTM(channels, channels // 2, bidirectional=True)
         self.leave_bands = zeroed(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor, embedding: Tensor, state: State | None, ahead: Tensor | None) -> tuple[Tensor, State]:
-        """Returns x plus what the layers say, and the state of the layer along the frames after the last of them.
+    def forward(
+        self, x: Tensor, embedding: Tensor, state: State | None, seeing: Tensor | None, later: int
+    ) -> tuple[Tensor, State]:
+        """Returns x plus what the layers say, and the state of the layer along the frames before the last `later`.
 
-        `ahead` [batch] is what that along the frames from the last to the first is multiplied by, if there is any.
+        `seeing` [batch] is what the layer from the last frame to the first is multiplied by, if there is any.
         """
         bands, frames, batch, channels = x.shape
         inputs = self.enter_frames(x, embedding).transpose(0, 1).reshape(frames, -1, channels)
-        recurrent, state = self._recurrent(inputs, state)
+        recurrent, state = self._recurrent(inputs[: frames - later], state)
+        if later:
+            recurrent = torch.cat([recurrent, self._recurrent(inputs[frames - later :], state)[0]])
         along = self.leave_frames(recurrent).reshape(frames, bands, batch, channels)
-        if ahead is not None:
+        if seeing is not None:
             back = self.leave_frames_back(self.frames_back(inputs.flip(0))[0].flip(0))
-            along = along + ahead[:, None] * back.reshape(along.shape)
+            along = along + seeing[:, None] * back.reshape(along.shape)
         x = x + along.transpose(0, 1)
         across = self.leave_bands(self.bands(self.enter_bands(x, embedding).reshape(bands, -1, channels))[0])
         return x + across.reshape(x.shape), state
@@ -188,20 +192,17 @@ class Bands(Network):
         self.join = Join(config.bands, width, 2 * self.made * (sources * config.taps + 1))
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
-        ahead = x.new_ones(len(x)) if self.ahead else None
-        if ahead is not None and self.training:
-            ahead = (torch.rand_like(ahead) >= _BLIND).to(x.dtype)
-        return self._made(x, noise, condition, None, ahead)[0]
+        return self.piece(x, noise, condition, ahead=0)[0]
 
-    def piece(self, x: Tensor, noise: Tensor, condition: Condition, state: State | None = None) -> tuple[Tensor, State]:
-        return self._made(x, noise, condition, state, None)
-
-    def _made(
-        self, x: Tensor, noise: Tensor, condition: Condition, state: State | None, ahead: Tensor | None
+    def piece(
+        self, x: Tensor, noise: Tensor, condition: Condition, state: State | None = None, *, ahead: int | None = None
     ) -> tuple[Tensor, State]:
-        """Returns F, and as a state the last frames heard, then the state of each block; for `ahead` see `Block`."""
         if x.shape[2] != self.ports.bins:
             raise UsageError(f"this network was built for spectra of {self.ports.bins} bins, not {x.shape[2]}")
+        later = ahead or 0
+        seeing = x.new_ones(len(x)) if self.ahead and ahead is not None else None
+        if seeing is not None and self.training:
+            seeing = (torch.rand_like(seeing) >= _BLIND).to(x.dtype)
         embedding = self.embedding(noise, condition.vector)
         signal = condition.signal if self.ports.signal else None
         both = x if signal is None else torch.cat([x, signal], dim=1)
@@ -215,7 +216,7 @@ class Bands(Network):
         after: State = ()
         for number, block in enumerate(self.blocks):
             own = None if state is None else state[1 + 2 * number : 3 + 2 * number]
-            hidden, own = block(hidden, embedding, own, ahead)
+            hidden, own = block(hidden, embedding, own, seeing, later)
             after += own
         unfolded = self.up(hidden).unflatten(-1, (fold, -1)).movedim(3, 1).flatten(0, 1)
         fine = functional.silu(self.fine(self.enter_fine(torch.cat([bands, unfolded], dim=-1), embedding)))
@@ -225,7 +226,8 @@ class Bands(Network):
         heard = torch.cat([past, grouped])
         made = self._filtered(heard, weights)
         made = functional.pad(made, (0, 0, 0, self.ports.bins - made.shape[2]))
-        return made, (heard[len(weights) :], *after)
+        # The last frames of which the next piece will not hear again, then the state of each block.
+        return made, (heard[len(sources) - later :][: len(past)], *after)
 
     def _filtered(self, heard: Tensor, weights: Tensor) -> Tensor:
         """Returns [batch, channels, bins, frames] of what is heard and what the last layer says of each of its bins.

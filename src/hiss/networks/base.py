@@ -58,7 +58,9 @@ class Network(nn.Module, ABC):
             [batch, channels, *space].
         """
 
-    def piece(self, x: Tensor, noise: Tensor, condition: Condition, state: State | None = None) -> tuple[Tensor, State]:
+    def piece(
+        self, x: Tensor, noise: Tensor, condition: Condition, state: State | None = None, *, ahead: int | None = None
+    ) -> tuple[Tensor, State]:
         """Returns F for the next frames of a longer x, and the state that the frames after them need.
 
         Pieces of any size, one after the other, give what the whole gives as a single piece. Where `forward` does not
@@ -69,6 +71,8 @@ class Network(nn.Module, ABC):
             noise: as for `forward`, the same for all pieces.
             condition: as for `forward`; its signal is cut as x is.
             state: what the piece before returned; nothing for the first.
+            ahead: how many of the last frames the next piece begins with again: those before them are made final, with
+                these in sight. 0 is the end, as it is for `forward`; left out, nothing looks ahead.
 
         Raises:
             UsageError: the network is not framewise.

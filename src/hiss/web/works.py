@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from hiss.audio import Audio, Form
-from hiss.denoising import BLOCK, coding_by_frames
+from hiss.denoising import BLOCK, foresees
 from hiss.diffusion.sampling import sampler
 from hiss.errors import UsageError
 from hiss.generation import STRENGTH, samples_asked
@@ -173,7 +173,7 @@ class Denoising(Work):
         # Shorter ones are filled up with silence: below half the length that costs more than it gains. And only a
         # model that takes each frame once cannot tell silence that comes later.
         samples = self.upload.audio.samples.shape[1]
-        size = samples if coding_by_frames(self.model.pipeline.model, ahead=True) is None else frexp(samples)[1]
+        size = samples if foresees(self.model.pipeline.model, causal=False) else frexp(samples)[1]
         return self.model.name, self.ask.steps, self.ask.keep_db, self.upload.audio.sample_rate, size
 
     @property
