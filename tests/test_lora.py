@@ -66,6 +66,16 @@ def test_an_adapter_adds_the_product_of_two_matrices() -> None:
         torch.testing.assert_close(adapted, weight + added.view_as(weight))
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.5, -1.0])
+def test_a_strength_multiplies_what_is_added(strength: float) -> None:
+    layer = nn.Linear(3, 4)
+    before = layer.weight.detach().clone()
+    lora = learned(fresh(LoraConfig(rank=2), nn.Sequential(layer)))
+    added = layer.weight.detach() - before
+    lora.scale(strength)
+    torch.testing.assert_close(layer.weight.detach(), before + strength * added)
+
+
 def test_merged_they_give_what_they_gave_before() -> None:
     adapted = network()
     lora = learned(fresh(LoraConfig(rank=2), adapted))

@@ -68,6 +68,12 @@ class Lora(nn.Module):
         for layer, pair in self._layers(network):
             register_parametrization(layer, "weight", pair.to(layer.get_parameter("weight").device))
 
+    def scale(self, strength: float) -> None:
+        """Multiplies what the adapters add."""
+        for pair in self.pairs:
+            assert isinstance(pair, LowRank)
+            pair.scale *= strength
+
     def merge(self, network: nn.Module) -> None:
         """Makes what the attached adapters do a part of the weights themselves."""
         for name, (layer, _) in zip(self.config.layers, list(self._layers(network)), strict=True):

@@ -1,5 +1,6 @@
 """What a user calls: load a model, generate, edit, denoise, save."""
 
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -97,18 +98,25 @@ class Pipeline:
         """
         write_model(self.model, Path(folder), card=self.card, bits=bits)
 
-    def adapt(self, folder: str | Path) -> "Pipeline":
+    def adapt(self, folder: str | Path, *, strength: float = 1.0) -> "Pipeline":
         """Returns this pipeline with the LoRA in a folder, which a training with `lora` made, merged into its weights.
 
         `unadapt` takes it out again. Of several, each is added to those before.
 
+        Args:
+            folder: where the LoRA is.
+            strength: what it adds is multiplied by this: 1 is as it was trained, 0.5 half as much of what it learned.
+
         Raises:
             HissError: the folder holds no LoRA, or it is damaged.
-            UsageError: it was made for another network.
+            UsageError: it was made for another network, or the strength is no number.
         """
+        if not math.isfinite(strength):
+            raise UsageError(f"the strength of a LoRA is a number, not {strength}")
         lora = read_part(Path(folder), "lora")
         assert isinstance(lora, Lora)
         network = self.model.denoiser.network
+        lora.scale(strength)
         lora.attach(network)
         lora.merge(network)
         self._adapted.append(lora)

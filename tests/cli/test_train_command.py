@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import HISS, RECIPE, hiss, names, refused
 
 from hiss.audio import Audio
@@ -123,5 +124,15 @@ def test_adapters_are_trained_beside_a_model_and_used_with_it() -> None:
     assert hiss(*generate, "-o", "plain.wav").exit_code == 0
     assert hiss(*generate, "--lora", "lora/model", "-o", "adapted.wav").exit_code == 0
     assert not Audio.load("plain.wav").samples.equal(Audio.load("adapted.wav").samples)
+    half = ("--lora", "lora/model=0.5")
+    for name, options in (("off", ("--lora", "lora/model=0")), ("half", half), ("twice", half * 2)):
+        assert hiss(*generate, *options, "-o", f"{name}.wav").exit_code == 0
+    made = {name: Audio.load(f"{name}.wav").samples for name in ("plain", "adapted", "off", "half", "twice")}
+    assert made["off"].equal(made["plain"])
+    assert not made["half"].equal(made["plain"])
+    assert not made["half"].equal(made["adapted"])
+    torch.testing.assert_close(made["twice"], made["adapted"], atol=2e-3, rtol=0)
+    refused(hiss(*generate, "--lora", "lora/model=much"), 2, says="FOLDER=STRENGTH")
+    refused(hiss(*generate, "--lora", "lora/model=nan"), 2, says="strength of a LoRA")
     refused(hiss(*generate, "--lora", "base/model"), 1, says="where one of the kind lora is needed")
     refused(hiss("train", "sounds", "--lora", 2), 2, says="name the one that --lora is for, --stage")

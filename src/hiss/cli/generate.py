@@ -36,7 +36,10 @@ def generate(
     prompts: Annotated[
         Path | None, typer.Option(help="A text file with a prompt on each line, in place of one.")
     ] = None,
-    lora: Annotated[Path | None, typer.Option(help="Folder of a LoRA, which hiss train --lora made.")] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FOLDER", help="A LoRA of hiss train --lora, FOLDER=0.5 for half of it; repeat."),
+    ] = None,
     length: Annotated[float | None, typer.Option(help="Seconds; the model's own length by default.")] = None,
     start: Annotated[float | None, typer.Option(help="Seconds into a recording, for models with timing.")] = None,
     total: Annotated[float | None, typer.Option(help="How long that recording is, in seconds.")] = None,
@@ -102,6 +105,7 @@ def generate(
     stems = [slug(one or Path(model).name) for one in owners]
     files = sound_files(output, stems=stems, file_format=file_format, sample_rate=sample_rate)
     spans = [_seconds(one) for one in span or ()]
+    adapters = [_adapter(one) for one in lora or ()]
     check_writable(files[0].parent)
     if plot:
         need("matplotlib", "librosa")
@@ -118,8 +122,8 @@ def generate(
         screen.say(f"seed {seed}")
     recordings = [None if path is None else Audio.load(path) for path in (init, continue_from, inpaint)]
     pipeline = load(model, device=device, precision=cast("Precision", precision))
-    if lora is not None:
-        pipeline.adapt(lora)
+    for folder, much in adapters:
+        pipeline.adapt(folder, strength=much)
     kept = _Kept(files, level_asked(normalize, keeps=continue_from is not None or inpaint is not None))
     with screen.bar("generating") as bar:
         pipeline.generate(
@@ -210,6 +214,21 @@ def _facts(file: Path, sound: "Audio", prompt: str | None, seed: int) -> dict[st
         "sample_rate": sound.sample_rate,
         "channels": sound.channels,
     }
+
+
+def _adapter(lora: str) -> tuple[Path, float]:
+    """Returns the folder and the strength in FOLDER or FOLDER=STRENGTH.
+
+    Raises:
+        UsageError: the strength is no number.
+    """
+    folder, equals, strength = lora.rpartition("=")
+    if not equals or Path(lora).exists():
+        return Path(lora), 1.0
+    try:
+        return Path(folder), float(strength)
+    except ValueError as error:
+        raise UsageError(f"--lora takes a folder, or FOLDER=STRENGTH such as voice=0.5, not {lora!r}") from error
 
 
 def _seconds(span: str) -> tuple[float, float]:
