@@ -12,10 +12,10 @@ from hiss.errors import HissError
 
 
 class Quieter:
-    """Stands in for a pipeline: every step makes the recording softer."""
+    """Stands in for a pipeline: each step makes the recording softer, and so does not hearing what is to come."""
 
-    def denoise(self, audio: Audio, *, steps: int | None = None) -> Audio:
-        return Audio(audio.samples * 0.5 ** (steps or 1), audio.sample_rate)
+    def denoise(self, audio: Audio, *, steps: int | None = None, causal: bool = False) -> Audio:
+        return Audio(audio.samples * 0.5 ** ((steps or 1) + causal), audio.sample_rate)
 
 
 @pytest.fixture
@@ -49,6 +49,11 @@ def test_json_holds_every_file(folders: list[str]) -> None:
     assert report["systems"][0]["overall"]["si_sdr"] == pytest.approx(10, abs=0.3)
     assert report["systems"][1]["overall"]["level"] == pytest.approx(-6.02, abs=0.1)
     assert set(report["systems"][1]["file"]) == {"a_0dB", "b_20dB"}
+
+
+def test_what_a_stream_makes_is_measured_as_well(folders: list[str]) -> None:
+    report = json.loads(hiss("evaluate", "denoise", *folders, "--causal", "--json").stdout)
+    assert report["systems"][1]["overall"]["level"] == pytest.approx(-12.04, abs=0.1)
 
 
 def test_a_picture_is_drawn(folders: list[str]) -> None:

@@ -268,7 +268,7 @@ def test_folders_of_one_name_are_all_offered_and_hide_no_bundled_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hiss.web.shelf.load", lambda source, device: source)
+    monkeypatch.setattr("hiss.web.shelf.load", lambda source, **_: source)
     monkeypatch.setattr("hiss.web.shelf.bundled", lambda: ["digits", "tones"])
     asked = ["a/model", "b/model", "a/model/", "c/digits", "digits", "d/tones"]
     offered = {"model": "a/model", "b-model": "b/model", "c-digits": "c/digits", "digits": "digits", "tones": "d/tones"}
