@@ -226,7 +226,7 @@ class Bands(Network):
         heard = torch.cat([past, grouped])
         made = self._filtered(heard, weights)
         made = functional.pad(made, (0, 0, 0, self.ports.bins - made.shape[2]))
-        # The last frames of which the next piece will not hear again, then the state of each block.
+        # The last frames that the next piece will not hear again, then the state of each block.
         return made, (heard[len(sources) - later :][: len(past)], *after)
 
     def _filtered(self, heard: Tensor, weights: Tensor) -> Tensor:
