@@ -135,9 +135,19 @@ def test_a_running_level_goes_on_from_its_state(piece: int) -> None:
     torch.testing.assert_close(torch.cat(parts, dim=-1), whole)
 
 
-def test_a_memory_of_no_frame_is_refused() -> None:
+def test_a_level_can_be_that_of_the_lowest_bins() -> None:
+    encoded = torch.randn(1, 2, 7, 10)
+    some = [Prompt(recording=torch.ones(1, 1))]
+    for memory in (None, 5):
+        low = RecordingConfig(memory=memory, bins=3).build().level(some, encoded)
+        torch.testing.assert_close(low, RecordingConfig(memory=memory).build().level(some, encoded[:, :, :3]))
+
+
+def test_a_memory_of_no_frame_and_a_level_of_fewer_bins_are_refused() -> None:
     with pytest.raises(UsageError, match="at least 1 frame"):
         RecordingConfig(memory=0)
+    with pytest.raises(UsageError, match="at least 1 bin"):
+        RecordingConfig(bins=-1)
 
 
 def test_an_unknown_class_is_named_with_the_valid_ones() -> None:

@@ -27,10 +27,21 @@ RATE = 8000
 SAMPLES = 4000
 FRAME = 160
 PLAIN = Chances(
-    clean=0, noise_only=0, synthetic=0, babble=0, second=0, reverb=0, speed=0, colour=0, band_limit=0, clip=0, codec=0
+    clean=0,
+    noise_only=0,
+    synthetic=0,
+    babble=0,
+    second=0,
+    reverb=0,
+    speed=0,
+    colour=0,
+    band_limit=0,
+    resampled=0,
+    clip=0,
+    codec=0,
 )
 """Speech with one recorded noise, and nothing else."""
-ALL = Chances(second=1, reverb=1, rooms=2, speed=1, colour=1, band_limit=1, clip=1, codec=1, babble=0.5)
+ALL = Chances(second=1, reverb=1, rooms=2, speed=1, colour=1, band_limit=1, resampled=1, clip=1, codec=1, babble=0.5)
 
 # Python 3.12 warns when a process with threads forks, which is how workers start.
 forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -150,7 +161,9 @@ def test_without_recorded_noises_they_are_made(folder: Path) -> None:
     assert bool(noisy(batch).flatten(1).any(dim=1).all())
 
 
-@pytest.mark.parametrize("name", ["second", "synthetic", "babble", "reverb", "speed", "colour", "band_limit", "clip"])
+@pytest.mark.parametrize(
+    "name", ["second", "synthetic", "babble", "reverb", "speed", "colour", "band_limit", "resampled", "clip"]
+)
 def test_every_chance_changes_the_mixture(folder: Path, name: str) -> None:
     chances = Chances.from_dict(PLAIN.to_dict() | {name: 1.0})
     plain = first(opened(configure(folder)).batches(4, seed=0), 1)
@@ -165,6 +178,18 @@ def test_the_wanted_speech_has_the_speed_and_the_band_of_the_noisy_one_but_not_i
     clean, heard = mixer(tone, [0.1 * torch.randn(1, SAMPLES, generator=seeded(0))], seeded(0))
     assert int(torch.fft.rfft(clean[0]).abs().argmax()) == pytest.approx(600 * SAMPLES / RATE, abs=1)
     assert float(heard.abs().amax()) < 0.95 * float(clean.abs().amax())
+
+
+@pytest.mark.parametrize("kind", [{}, {"clean": 1.0}, {"noise_only": 1.0}])
+def test_the_edge_of_the_band_does_not_tell_what_is_clean(kind: dict[str, float]) -> None:
+    """A set of which all is resampled ends below half the rate, the clean and the noisy alike."""
+    mixer = Mixer(replace(PLAIN, resampled=1, **kind), sample_rate=RATE, samples=SAMPLES, crowd=())
+    speech, noise = (torch.randn(1, SAMPLES, generator=seeded(name)) for name in ("speech", "noise"))
+    for seed in range(4):
+        clean, heard = mixer(speech, [noise] * 2, seeded(seed))
+        for audio in (clean, heard):
+            spectrum = torch.fft.rfft(audio[0, 500:-500] * torch.hann_window(SAMPLES - 1000)).abs()
+            assert not audio.any() or float(spectrum[-10:].mean()) < 0.2 * float(spectrum[:500].mean())
 
 
 def test_a_codec_leaves_few_levels_of_the_noisy_recording_and_all_of_the_clean_one() -> None:

@@ -101,6 +101,28 @@ def test_a_network_that_learns_to_look_ahead_goes_on_where_a_causal_one_stands()
     torch.testing.assert_close(ahead(x, noise, condition), causal(x, noise, condition))
 
 
+@pytest.mark.parametrize("looks", [False, True])
+def test_upper_bands_hear_the_others_which_work_as_they_would_alone(looks: bool) -> None:
+    lower = awake(replace(CONFIG, ahead=looks))
+    wide = replace(CONFIG, bands=(*CONFIG.bands, (2, 8)), upper=2, ahead=looks)
+    network = Bands(wide, replace(PORTS, bins=33))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    network.load_state_dict(lower.state_dict(), strict=False)
+    x, signal, noise = torch.randn(2, 2, 33, 6), torch.randn(2, 2, 33, 6), torch.randn(2)
+    made = network.eval()(x, noise, Condition(signal=signal))
+    alone = lower(x[:, :, :17], noise, Condition(signal=signal[:, :, :17]))
+    torch.testing.assert_close(made[:, :, :16], alone[:, :, :16])
+    signal[:, :, 2] = 0
+    assert not torch.isclose(network(x, noise, Condition(signal=signal))[:, :, 16:32], made[:, :, 16:32]).all()
+
+
+@pytest.mark.parametrize("upper", [-2, 3, 6])
+def test_upper_bands_are_folded_too_and_not_all(upper: int) -> None:
+    with pytest.raises(UsageError, match=f"upper must be a multiple of fold, 2, below the 6 bands, not {upper}"):
+        replace(CONFIG, upper=upper)
+
+
 def test_in_training_some_examples_go_without_looking_ahead() -> None:
     network = awake(LOOKING)
     x, signal = (torch.randn(1, 2, 17, 5).expand(64, -1, -1, -1) for _ in range(2))

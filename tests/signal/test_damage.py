@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from hiss.noise import seeded
-from hiss.signal.damage import band_limit, change_speed, clip, equalise, quantise
+from hiss.signal.damage import band_limit, change_speed, clip, equalise, once_at, quantise
 
 RATE = 16000
 
@@ -67,6 +67,15 @@ def test_the_mu_law_has_255_levels_is_odd_and_fine_near_zero() -> None:
     assert float((out - audio).abs().amax()) < 0.025
     assert float((out - audio)[audio.abs() < 0.01].abs().amax()) < 5e-4
     assert quantise(torch.tensor([[-2.0, 0.0, 2.0]]), 8, mu=255)[0].tolist() == pytest.approx([-1, 0, 1])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.83, 0.99])
+def test_what_was_at_a_lower_rate_once_has_nothing_above_half_of_it_and_keeps_its_place(share: float) -> None:
+    below, above = tone(0.4 * share * RATE), tone(0.5 * (1 + share) / 2 * RATE)
+    out = once_at(below + above, share)
+    assert out.shape == below.shape
+    inside = slice(800, -800)
+    torch.testing.assert_close(out[:, inside], below[:, inside], atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.0, 1.25])

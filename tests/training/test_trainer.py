@@ -196,6 +196,24 @@ def test_only_matrices_decay() -> None:
     }
 
 
+def test_only_the_weights_asked_for_are_trained_and_the_run_resumes(tmp_path: Path) -> None:
+    toy, start = Toy(), Toy().state_dict()
+    chosen = replace(config(), only=("net.3.*",))
+    train(toy, replace(chosen, steps=20), Noise(), None, tmp_path)
+    resumed = Toy()
+    train(resumed, replace(chosen, steps=40), Noise(), None, tmp_path, resume=True)
+    whole = Toy()
+    train(whole, replace(chosen, steps=40, decay="constant"), Noise(), None, tmp_path / "whole")
+    for made in (toy, resumed, whole):
+        same = {name: torch.equal(tensor, start[name]) for name, tensor in made.state_dict().items()}
+        assert same == {"net.0.weight": True, "net.0.bias": True, "net.3.weight": False, "net.3.bias": False}
+
+
+def test_a_pattern_that_no_weight_matches_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no weight matches \*\.layers\.\* in trainer\.only.*net\.0\.weight"):
+        train(Toy(), replace(config(), only=("*.layers.*",)), Noise(), None, tmp_path)
+
+
 def test_the_state_holds_the_last_and_the_best_step_only(tmp_path: Path) -> None:
     class Worse(Noise):
         """Validation whose first pass is the easiest."""

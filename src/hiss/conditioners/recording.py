@@ -25,8 +25,12 @@ class RecordingConfig(ConditionerConfig, name="recording"):
     memory: int | None = None
     """Frames of the representation over which the level is measured, a running mean of those so far, as a stream needs
     it; None for all frames alike."""
+    bins: int = 0
+    """How many of the lowest bins of a spectrum the level is measured on; 0 for all of the representation."""
 
     def __post_init__(self) -> None:
+        if self.bins < 0:
+            raise UsageError(f"the level must be measured on at least 1 bin, or all (0), not {self.bins}")
         if self.memory is not None and self.memory < 1:
             raise UsageError(f"the memory for the level must be at least 1 frame, or none, not {self.memory}")
 
@@ -62,7 +66,7 @@ class Recording(Conditioner):
         of the frames so far, in which a frame counts e times less after `memory` more frames.
         """
         if self.config.memory is None:
-            level = _level(_power(encoded).mean(dim=-1, keepdim=True), encoded.ndim)
+            level = _level(self._power(encoded).mean(dim=-1, keepdim=True), encoded.ndim)
         else:
             level, _ = self.running_level(encoded)
         given = torch.tensor([prompt.recording is not None for prompt in prompts], device=level.device)
@@ -75,7 +79,7 @@ class Recording(Conditioner):
         whole. The state is the mean square so far and how many frames' weight it carries. Only with `memory`.
         """
         assert self.config.memory is not None
-        power = _power(encoded)
+        power = self._power(encoded)
         mean, carried = state or (power.new_zeros(len(power), 1), power.new_zeros(1))
         frames = torch.arange(power.shape[-1], device=power.device)
         age = (frames - frames[:, None]) / self.config.memory
@@ -85,10 +89,11 @@ class Recording(Conditioner):
         means = power @ (weight / total) + mean * (past / total)
         return _level(means, encoded.ndim), (means[:, -1:], total[-1:])
 
-
-def _power(encoded: Tensor) -> Tensor:
-    """Returns the mean square of each frame [batch, frames]."""
-    return encoded.float().square().mean(dim=tuple(range(1, encoded.ndim - 1)))
+    def _power(self, encoded: Tensor) -> Tensor:
+        """Returns the mean square of each frame [batch, frames]."""
+        if self.config.bins:
+            encoded = encoded[..., : self.config.bins, :]
+        return encoded.float().square().mean(dim=tuple(range(1, encoded.ndim - 1)))
 
 
 def _level(mean: Tensor, dims: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hiss.errors import UsageError
 from hiss.noise import seeded
-from hiss.signal.damage import band_limit, change_speed, clip, equalise, quantise
+from hiss.signal.damage import band_limit, change_speed, clip, equalise, once_at, quantise
 from hiss.signal.mixing import level, mix, repeat
 from hiss.signal.noises import NOISES, babble, curve
 from hiss.signal.rooms import random_response, reverberate
@@ -55,6 +55,10 @@ class Chances(Spec):
     """Speech, and apart from it noise, comes through another microphone: normal deviations of 4 dB an octave apart."""
     band_limit: float = 0.1
     """Only a band is left, of the noisy recording and of what is wanted: from 0 to 300 Hz up to 3 to 7.5 kHz."""
+    resampled: float = 0.5
+    """Everything was at another rate once, from half of this one up and mostly close to it, speech alone included.
+    Without it the clean recordings of a set, which are resampled, differ from noisy ones by the edge of their band, and
+    a network learns to leave alone whatever has that edge."""
     clip: float = 0.1
     """The noisy recording is cut off at 1 to 12 dB below its peak."""
     codec: float = 0.05
@@ -63,7 +67,7 @@ class Chances(Spec):
     def __post_init__(self) -> None:
         for name in ("clean", "noise_only", "synthetic", "babble", "second", "reverb", "speed", "colour"):
             _check_share(name, getattr(self, name))
-        for name in ("band_limit", "clip", "codec"):
+        for name in ("band_limit", "resampled", "clip", "codec"):
             _check_share(name, getattr(self, name))
         if self.clean + self.noise_only > 1:
             raise UsageError(f"clean and noise_only are shares of all, not {self.clean} and {self.noise_only}")
@@ -124,6 +128,9 @@ class Mixer:
             # The noise is set against what is wanted; what the room adds to that comes on top.
             noisy = mix(clean, noise, _between(chances.snr, generator), frame=self.frame) + (heard - clean)
             noisy, clean = self._damaged(noisy, clean, generator)
+        if _chance(chances.resampled, generator):
+            share = 1 - 0.5 * _between((0, 1), generator) ** 2
+            noisy, clean = once_at(noisy, share), once_at(clean, share)
         peak = float(torch.maximum(noisy.abs().amax(), clean.abs().amax()))
         gain = 10 ** (_between(chances.peak, generator) / 20) / peak if peak > _FAINTEST else 1.0
         return gain * clean, gain * noisy

@@ -36,6 +36,9 @@ class BandsConfig(NetworkConfig, name="bands"):
     ahead: bool = False
     """Whether each block also runs along the frames from the last to the first, with half as many features, where it
     is given them all. In training some examples go without, so that the same weights serve streams, which cannot."""
+    upper: int = 0
+    """How many of the highest bands hear those below without being heard by them. The others work as they would alone,
+    so a network for a high sample rate can hold one for a lower, weight for weight."""
     embedding: int = 128
     """Features of the noise embedding."""
 
@@ -46,6 +49,10 @@ class BandsConfig(NetworkConfig, name="bands"):
             raise UsageError(
                 "the sizes of a band network must be at least 1, its bands a multiple of fold and its channels even, "
                 f"not {self.count} bands, fold {self.fold} and {self.channels} channels"
+            )
+        if not 0 <= self.upper < self.count or self.upper % self.fold:
+            raise UsageError(
+                f"upper must be a multiple of fold, {self.fold}, below the {self.count} bands, not {self.upper}"
             )
 
     @property
@@ -117,8 +124,10 @@ class Block(nn.Module):
     Source: Luo, Chen, Yoshioka 2020, "Dual-path RNN", figure 1.
     """
 
-    def __init__(self, channels: int, embedding: int, *, ahead: bool) -> None:
+    def __init__(self, channels: int, embedding: int, *, ahead: bool, upper: int) -> None:
+        """`upper` is how many of the highest bands those below do not hear."""
         super().__init__()
+        self.upper = upper
         self.enter_frames = Modulation(channels, embedding)
         self.frames = nn.LSTM(channels, channels)
         self.leave_frames = zeroed(nn.Linear(channels, channels))
@@ -146,8 +155,17 @@ class Block(nn.Module):
             back = self.leave_frames_back(self.frames_back(inputs.flip(0))[0].flip(0))
             along = along + seeing[:, None] * back.reshape(along.shape)
         x = x + along.transpose(0, 1)
-        across = self.leave_bands(self.bands(self.enter_bands(x, embedding).reshape(bands, -1, channels))[0])
+        across = self.leave_bands(self._across(self.enter_bands(x, embedding).reshape(bands, -1, channels)))
         return x + across.reshape(x.shape), state
+
+    def _across(self, inputs: Tensor) -> Tensor:
+        lower, upper = inputs.tensor_split([len(inputs) - self.upper])
+        made, (hidden, cell) = self.bands(lower)
+        if not self.upper:
+            return made
+        # Upwards it goes on from the last of the lower bands; downwards it ends before them.
+        upwards = hidden.new_tensor([1.0, 0.0]).reshape(2, 1, 1)
+        return torch.cat([made, self.bands(upper, (upwards * hidden, upwards * cell))[0]])
 
     def _recurrent(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
         if len(inputs) > 1 or not state:
@@ -185,7 +203,10 @@ class Bands(Network):
         self.embedding = NoiseEmbedding(embedding, ports.vector)
         self.split = Split(config.bands, 3 * sources, width)
         self.down = nn.Linear(config.fold * width, config.channels)
-        self.blocks = nn.ModuleList(Block(config.channels, embedding, ahead=config.ahead) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(
+            Block(config.channels, embedding, ahead=config.ahead, upper=config.upper // config.fold)
+            for _ in range(config.blocks)
+        )
         self.up = nn.Linear(config.channels, config.fold * width)
         self.enter_fine = Modulation(2 * width, embedding)
         self.fine = nn.Linear(2 * width, width)

@@ -56,6 +56,17 @@ def quantise(audio: Tensor, bits: int, *, mu: float = 0.0) -> Tensor:
     return torch.sign(rounded) * torch.expm1(rounded.abs() * scale) / mu
 
 
+def once_at(audio: Tensor, share: float) -> Tensor:
+    """Returns audio [channels, samples] that was at `share` of its sample rate once, and has nothing above that since.
+
+    The edge is that of a real resampler: steep, and below half the lower rate.
+    """
+    samples = audio.shape[-1]
+    lower = soxr.resample(audio.T.contiguous().numpy(), 1.0, share)
+    back = torch.from_numpy(soxr.resample(lower, share, 1.0)).T[:, :samples]
+    return torch.nn.functional.pad(back, (0, samples - back.shape[1]))
+
+
 def change_speed(audio: Tensor, factor: float) -> Tensor:
     """Returns audio [channels, samples / factor] played `factor` times as fast, with a pitch as many times as high."""
     if factor == 1:

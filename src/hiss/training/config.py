@@ -42,6 +42,9 @@ class TrainerConfig(Spec):
     """cosine and onecycle: the factor at the last step."""
     clip: float = 1.0
     """Largest norm of the gradient; 0 for no limit."""
+    only: tuple[str, ...] = ()
+    """Patterns such as `*.split.*`: only weights with a name that matches one of them are trained, the rest stay as
+    they are; all are trained where there is no pattern. The names are those in the state of a run."""
     precision: Precision = "no"
     """Autocast of the forward pass; weights, averages and optimiser stay float32."""
     compile: bool = False

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
@@ -106,13 +107,16 @@ def train(
         export: called to write a model.
 
     Raises:
-        UsageError: `folder` already holds a run and `resume` is False, or the model does not fit that run.
+        UsageError: `folder` already holds a run and `resume` is False, the model does not fit that run, or nothing
+            matches a pattern in `config.only`.
         HissError: the loss diverged or stayed non-finite (the last good state is kept), or the state is damaged.
     """
     folder = Path(folder)
     saved = checkpoints.steps(folder / "state")
     if saved and not resume:
         raise UsageError(f"{folder} already holds a run of {saved[-1]} steps; resume it or choose another folder")
+    if config.only:
+        _train_only(objective, config.only)
     try:
         engine = Engine(objective, config)
         engine.config = config.counted(data.size, world=engine.world)
@@ -130,6 +134,21 @@ def train(
                 run.journal.close()
     finally:
         release()
+
+
+def _train_only(objective: nn.Module, patterns: Sequence[str]) -> None:
+    """Makes the weights whose names match a pattern the only ones that are trained.
+
+    Raises:
+        UsageError: a pattern matches none.
+    """
+    names = [name for name, parameter in objective.named_parameters() if parameter.requires_grad]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UsageError(f"no weight matches {pattern} in trainer.only; their names are such as {names[0]}")
+    for name, parameter in objective.named_parameters():
+        if not any(fnmatchcase(name, pattern) for pattern in patterns):
+            parameter.requires_grad_(False)
 
 
 class _Run:
