@@ -259,12 +259,14 @@ def test_a_stream_does_not_grow(causal: bool, rate: int) -> None:
     assert 0 < max(held[40:]) <= 1.1 * max(held[15:40])
 
 
-@pytest.mark.parametrize("memory", [20, None])
-def test_channels_may_be_recordings_of_their_own(memory: int | None) -> None:
-    model, recordings = awake(replace(CONFIG, conditioners=(RecordingConfig(memory=memory),))), noisy(3000, 3)
-    together = streamed(DenoisingStream(model, RATE, 3), recordings, 1000)
+@pytest.mark.parametrize(("memory", "ahead"), [(20, False), (20, True), (None, False)])
+def test_channels_may_be_recordings_of_their_own(memory: int | None, ahead: bool) -> None:
+    assert isinstance(CONFIG.network, BandsConfig)
+    network, conditioners = replace(CONFIG.network, ahead=ahead), (RecordingConfig(memory=memory),)
+    model, recordings = awake(replace(CONFIG, network=network, conditioners=conditioners)), noisy(3000, 6)
+    together = streamed(DenoisingStream(model, RATE, 6, ahead=ahead), recordings, 1000)
     for recording, made in zip(recordings, together, strict=True):
-        alone = streamed(DenoisingStream(model, RATE), recording[None], 1000)
+        alone = streamed(DenoisingStream(model, RATE, ahead=ahead), recording[None], 1000)
         torch.testing.assert_close(alone[0], made, atol=1e-5, rtol=0)
 
 

@@ -1,6 +1,7 @@
 """Denoising as a stream: recordings of any length, rate and number of channels, piece by piece, at bounded memory."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import cached_property
 from itertools import count
 from typing import Protocol
@@ -17,6 +18,9 @@ from hiss.representations.base import Coding
 from hiss.signal.overlap import Windows
 from hiss.signal.resampling import ResampleStream, resampling_delay
 from hiss.types import Condition, Prompt, State
+
+_TOGETHER = 4
+"""Channels that a CPU cleans at once where it sees them for seconds: more would leave its caches."""
 
 BLOCK = 8.0
 """Seconds of a recording that are worked on at once, at most."""
@@ -74,7 +78,9 @@ class DenoisingStream:
         turns = steps if model.config.sampling.spin else 1
         shifts = [turn * model.representation.hop // turns for turn in range(turns)]
         coding = coding_by_frames(model)
-        self._cleaner = _Spun([_cleaner(model, steps // turns, ahead=ahead) for _ in shifts], shifts, channels)
+        self._cleaner = _Spun(
+            [_cleaner(model, steps // turns, channels, ahead=ahead) for _ in shifts], shifts, channels
+        )
         self._delay = model.config.window if coding is None else coding.latency  # shifted frames begin earlier
         if coding is not None and foresees(model, causal=not ahead):
             self._delay += (_window(model) - 1) * model.representation.hop
@@ -139,6 +145,18 @@ class _Cleaner(Protocol):
     """What cleans [channels, samples] at the rate of the model, piece by piece."""
 
     def push(self, samples: Tensor, *, last: bool = False) -> Tensor: ...
+
+
+class _Groups:
+    """Cleaners of some channels each, one after the other."""
+
+    def __init__(self, cleaners: Sequence[_Cleaner]) -> None:
+        """Each is one for the next `_TOGETHER` channels, or for what is left of them."""
+        self.cleaners = cleaners
+
+    def push(self, samples: Tensor, *, last: bool = False) -> Tensor:
+        groups = zip(self.cleaners, samples.split(_TOGETHER), strict=True)
+        return torch.cat([cleaner.push(group, last=last) for cleaner, group in groups])
 
 
 class _Spun:
@@ -262,13 +280,18 @@ def _window(model: AudioDiffusionModel) -> int:
     return max(1, model.config.window // model.representation.hop)
 
 
-def _cleaner(model: AudioDiffusionModel, steps: int, *, ahead: bool) -> _Cleaner:
-    """Returns what cleans with a model: frame by frame where that is possible."""
+def _cleaner(model: AudioDiffusionModel, steps: int, channels: int, *, ahead: bool) -> _Cleaner:
+    """Returns what cleans so many channels with a model: frame by frame where that is possible."""
     coding = coding_by_frames(model)
     if coding is None:
         return _windows(model, steps)
-    looks = ahead and model.denoiser.network.ahead
-    return _Frames(model, coding, steps, int(model.config.sampling.overlap * _window(model)) if looks else None)
+    if not (ahead and model.denoiser.network.ahead):
+        return _Frames(model, coding, steps, None)
+    later = int(model.config.sampling.overlap * _window(model))
+    if model.device.type != "cpu":
+        return _Frames(model, coding, steps, later)
+    groups = range(0, channels, _TOGETHER)
+    return _Groups([_Frames(model, deepcopy(coding), steps, later) for _ in groups])
 
 
 def _windows(model: AudioDiffusionModel, steps: int) -> Windows:

@@ -160,6 +160,7 @@ class Block(nn.Module):
 
     def _across(self, inputs: Tensor) -> Tensor:
         lower, upper = inputs.tensor_split([len(inputs) - self.upper])
+        made: Tensor
         made, (hidden, cell) = self.bands(lower)
         if not self.upper:
             return made

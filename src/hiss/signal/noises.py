@@ -117,6 +117,15 @@ def beeps(channels: int, samples: int, sample_rate: int, generator: torch.Genera
     return _unit((torch.sin(2 * pi * turns) * gate[0]).expand(channels, -1))
 
 
+def offset(channels: int, samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
+    """Returns what nobody hears and cheap microphones add: a constant, or what drifts up to 10 times a second."""
+    rate, phase = (torch.rand(2, generator=generator) * torch.tensor([10.0, torch.pi])).tolist()
+    if _uniform(generator) < 0.5:
+        rate = 0.0
+    time = torch.arange(samples) / sample_rate
+    return _unit(torch.cos(2 * torch.pi * rate * time + phase).expand(channels, -1))
+
+
 NOISES: dict[str, Noise] = {
     "white": white,
     "tinted": tinted,
@@ -124,6 +133,7 @@ NOISES: dict[str, Noise] = {
     "hum": hum,
     "clicks": clicks,
     "beeps": beeps,
+    "offset": offset,
 }
 """The kinds of noise that can be drawn."""
 
