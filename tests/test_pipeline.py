@@ -324,6 +324,20 @@ def test_a_network_may_compute_in_sixteen_bits(folder: Path, precision: Literal[
     assert float((made - wanted).norm() / wanted.norm()) < 0.1
 
 
+def test_how_a_model_is_sampled_may_be_changed_when_it_is_loaded(folder: Path) -> None:
+    plain = hiss.load(folder)
+    changed = hiss.load(folder, sampling={"guidance": 3.0, "schedule": {"sigma_max": 5.0}, "interval": [0.1, 4]})
+    mine, theirs = plain.model.config.sampling, changed.model.config.sampling
+    assert theirs.schedule.to_dict() == mine.schedule.to_dict() | {"sigma_max": 5.0}
+    assert theirs == replace(mine, guidance=3.0, interval=(0.1, 4.0), schedule=theirs.schedule)
+    assert not same(plain.generate("7 bob", seed=0), changed.generate("7 bob", seed=0))
+    other = hiss.load(folder, sampling={"schedule": {"name": "flow"}}).model.config.sampling.schedule
+    assert other.to_dict()["name"] == "flow"
+    for wrong, word in (({"gidance": 2}, "gidance"), ({"overlap": 2}, "overlap"), ({"schedule": 3}, "schedule")):
+        with pytest.raises(UsageError, match=word):
+            hiss.load(folder, sampling=wrong)
+
+
 def test_a_precision_that_is_not_there_is_named(folder: Path) -> None:
     with pytest.raises(UsageError, match="unknown precision 'float16'"):
         hiss.load(folder, precision="float16")  # type: ignore[arg-type]

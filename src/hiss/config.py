@@ -1,8 +1,9 @@
 """What a model is made of, and how it is best sampled."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from hiss.conditioners import ConditionerConfig
 from hiss.conditioners.words import WordsConfig
@@ -61,6 +62,21 @@ class SamplingConfig(Spec):
             raise UsageError(f"a window lasts a positive number of seconds, not {self.window}")
         if not 0 <= self.overlap < 1:
             raise UsageError(f"the overlap of windows is a share from 0 to below 1, not {self.overlap}")
+
+    def changed(self, changes: Mapping[str, Any]) -> "SamplingConfig":
+        """Returns this with other values for some keys; of a schedule of the same name, too, only some may be given.
+
+        Raises:
+            UsageError: there is no such key, or a value does not fit.
+        """
+        mine = self.to_dict()
+        for key, value in changes.items():
+            own = mine.get(key)
+            partly = (
+                isinstance(value, Mapping) and isinstance(own, dict) and value.get("name", own["name"]) == own["name"]
+            )
+            mine[key] = own | value if partly else value
+        return type(self).from_dict(mine, where="sampling")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from hiss.conditioners import Conditioner, merge, stack
 from hiss.conditioners.recording import Recording
 from hiss.conditioners.words import Words
-from hiss.config import ModelConfig
+from hiss.config import ModelConfig, SamplingConfig
 from hiss.diffusion import editing, sampling
 from hiss.diffusion.guidance import guide, pair, steer
 from hiss.diffusion.parameterizations import PARAMETERIZATIONS, estimate, expand
@@ -91,10 +91,19 @@ class AudioDiffusionModel(nn.Module):
             bins=self.representation.shape(config.samples)[1] if self.representation.dims == 2 else 0,
         )
         self.denoiser = Denoiser(config.network.build(ports), config.parameterization)
-        attends = any(isinstance(part, Attention) for part in self.denoiser.modules())
-        if config.sampling.against == "attention" and not attends:
-            raise UsageError("sampling.against attention needs a network with self-attention, such as a unet")
+        self.sample_by(config.sampling)
         self.uncertainty = Uncertainty() if config.uncertainty else None
+
+    def sample_by(self, sampling: SamplingConfig) -> None:
+        """Makes other choices the defaults of how this model is sampled.
+
+        Raises:
+            UsageError: they do not fit the network.
+        """
+        attends = any(isinstance(part, Attention) for part in self.denoiser.modules())
+        if sampling.against == "attention" and not attends:
+            raise UsageError("sampling.against attention needs a network with self-attention, such as a unet")
+        self.config = replace(self.config, sampling=sampling)
 
     @property
     def device(self) -> torch.device:

@@ -2,10 +2,10 @@
 
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import get_args, overload
+from typing import Any, get_args, overload
 
 import torch
 from torch import Tensor
@@ -47,13 +47,17 @@ def folder_of(name_or_folder: str | Path) -> Path:
 
 
 def load(
-    name_or_folder: str | Path, *, device: str | torch.device | None = None, precision: Precision = "no"
+    name_or_folder: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    precision: Precision = "no",
+    sampling: Mapping[str, Any] | None = None,
 ) -> "Pipeline":
     """Returns a ready pipeline: a bundled model by name, or the model saved in a folder.
 
     See `Pipeline.from_pretrained`.
     """
-    return Pipeline.from_pretrained(name_or_folder, device=device, precision=precision)
+    return Pipeline.from_pretrained(name_or_folder, device=device, precision=precision, sampling=sampling)
 
 
 class Pipeline:
@@ -67,7 +71,12 @@ class Pipeline:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_folder: str | Path, *, device: str | torch.device | None = None, precision: Precision = "no"
+        cls,
+        name_or_folder: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        precision: Precision = "no",
+        sampling: Mapping[str, Any] | None = None,
     ) -> "Pipeline":
         """Returns the pipeline of a bundled model or of a folder that `save_pretrained` wrote.
 
@@ -76,16 +85,20 @@ class Pipeline:
             device: the CPU unless one is named, such as "cuda" or "mps".
             precision: with "bf16" or "fp16" the network computes in 16 bits where that does no harm (autocast), which
                 is faster on GPUs; all else, and its weights, stay float32.
+            sampling: what to change of how the model is sampled where a call does not say: keys of
+                `hiss.config.SamplingConfig`, such as {"rescale": 0.7, "interval": (0.3, 5)}.
 
         Raises:
             UsageError: there is no such model, and the sentence lists those that come with the package; or there is no
-                such precision or device.
+                such precision, device or key, or a value does not fit.
             HissError: the folder is damaged, of another format, or of a newer version.
         """
         if precision not in get_args(Precision):
             raise unknown("precision", precision, get_args(Precision))
         model, card = read_model(folder_of(name_or_folder))
         model.denoiser.precision = precision
+        if sampling:
+            model.sample_by(model.config.sampling.changed(sampling))
         try:
             return cls(model.to(device or "cpu"), card=card)
         except (RuntimeError, AssertionError) as error:

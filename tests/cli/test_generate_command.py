@@ -66,6 +66,17 @@ def test_times_reach_a_model_that_knows_them(model: Path) -> None:
     refused(hiss("generate", "-m", model, "--start", 1), 2, says="unknown label 'start'")
 
 
+def test_another_choice_than_that_of_the_model_can_be_made(model: Path) -> None:
+    made = []
+    for number, words in enumerate(((), ("--sampling", "schedule.sigma_max=5", "--sampling", "rescale=0.5"))):
+        result = hiss("generate", "7", "-m", model, "--seed", 0, "--guidance", 3, *words, "-o", f"{number}.wav")
+        assert result.exit_code == 0, result.output
+        made.append(Path(f"{number}.wav").read_bytes())
+    assert made[0] != made[1]
+    refused(hiss("generate", "-m", model, "--sampling", "rescale"), 2, says="KEY=VALUE")
+    refused(hiss("generate", "-m", model, "--sampling", "scale=2"), 2, says="scale")
+
+
 def test_very_many_sounds_have_names_at_once() -> None:
     files = sound_files(Path("out"), stems=["7", "8"] * 50_000, file_format=None)
     assert files[-2:] == [Path("out/7-49999.wav"), Path("out/8-49999.wav")]

@@ -48,6 +48,10 @@ def generate(
     sampler: Annotated[str | None, typer.Option(help="How to walk from noise to sound.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How strictly to follow the prompt; 1 is as trained.")] = None,
     negative: Annotated[str | None, typer.Option(help="A prompt to stay away from; needs guidance above 1.")] = None,
+    sampling: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Another choice of the model, such as rescale=0.7; repeat."),
+    ] = None,
     temperature: Annotated[float, typer.Option(help="Scale of all noise; below 1 is tamer.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same sounds.")] = None,
     sample_rate: Annotated[int | None, typer.Option(help="Hz; the model's own by default.")] = None,
@@ -114,6 +118,7 @@ def generate(
 
     from hiss.audio import Audio
     from hiss.pipeline import load
+    from hiss.training.reading import changes_of
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -121,7 +126,7 @@ def generate(
         seed = secrets.randbits(32)
         screen.say(f"seed {seed}")
     recordings = [None if path is None else Audio.load(path) for path in (init, continue_from, inpaint)]
-    pipeline = load(model, device=device, precision=cast("Precision", precision))
+    pipeline = load(model, device=device, precision=cast("Precision", precision), sampling=changes_of(sampling or ()))
     for folder, much in adapters:
         pipeline.adapt(folder, strength=much)
     kept = _Kept(files, level_asked(normalize, keeps=continue_from is not None or inpaint is not None))

@@ -57,6 +57,18 @@ def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> dict[s
     return data
 
 
+def changes_of(changes: Sequence[str]) -> dict[str, Any]:
+    """Returns what changes KEY.KEY=VALUE, with values in YAML, say together.
+
+    Raises:
+        UsageError: one of them is no such change.
+    """
+    said: dict[str, Any] = {}
+    for change in changes:
+        _apply(said, change)
+    return said
+
+
 def filled(recipe: dict[str, Any], source: Source) -> dict[str, Any]:
     """Returns a recipe with the configuration of what was trained before in place of each {from: WHERE}.
 
