@@ -1,5 +1,6 @@
 """hiss recipes: what can be trained, and a recipe to change a copy of."""
 
+import json
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,6 +15,12 @@ def test_recipes_are_listed_with_what_each_trains(monkeypatch: pytest.MonkeyPatc
     lines = hiss("recipes").stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == recipes()
     assert "denoise-16k       Takes noise and echo away from speech at 16 kHz." in [line.rstrip() for line in lines]
+
+
+def test_a_list_can_be_had_as_json() -> None:
+    rows = json.loads(hiss("recipes", "--json").stdout)
+    assert [row["name"] for row in rows] == recipes()
+    assert all(row["summary"] for row in rows)
 
 
 @pytest.mark.parametrize("name", recipes())
