@@ -118,12 +118,11 @@ def beeps(channels: int, samples: int, sample_rate: int, generator: torch.Genera
 
 
 def offset(channels: int, samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
-    """Returns what nobody hears and cheap microphones add: a constant, or what drifts up to 10 times a second."""
-    rate, phase = (torch.rand(2, generator=generator) * torch.tensor([10.0, torch.pi])).tolist()
-    if _uniform(generator) < 0.5:
-        rate = 0.0
-    time = torch.arange(samples) / sample_rate
-    return _unit(torch.cos(2 * torch.pi * rate * time + phase).expand(channels, -1))
+    """Returns what nobody hears and cheap microphones add: 1 or -1, always.
+
+    Slow drifts are left alone: many recordings that count as clean have some.
+    """
+    return torch.full((channels, samples), 1.0 if _uniform(generator) < 0.5 else -1.0)
 
 
 NOISES: dict[str, Noise] = {
