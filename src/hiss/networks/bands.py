@@ -159,14 +159,14 @@ class Block(nn.Module):
         return x + across.reshape(x.shape), state
 
     def _across(self, inputs: Tensor) -> Tensor:
-        lower, upper = inputs.tensor_split([len(inputs) - self.upper])
         made: Tensor
-        made, (hidden, cell) = self.bands(lower)
         if not self.upper:
+            made, _ = self.bands(inputs)
             return made
+        made, (hidden, cell) = self.bands(inputs[: -self.upper])
         # Upwards it goes on from the last of the lower bands; downwards it ends before them.
         upwards = hidden.new_tensor([1.0, 0.0]).reshape(2, 1, 1)
-        return torch.cat([made, self.bands(upper, (upwards * hidden, upwards * cell))[0]])
+        return torch.cat([made, self.bands(inputs[-self.upper :], (upwards * hidden, upwards * cell))[0]])
 
     def _recurrent(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
         if len(inputs) > 1 or not state:
