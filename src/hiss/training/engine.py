@@ -1,5 +1,6 @@
 """One optimiser step on any number of processes: forward, backward, sum, clip, update."""
 
+import atexit
 import logging
 import math
 import os
@@ -9,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from hiss.errors import HissError, UsageError
 from hiss.networks import Network
@@ -53,6 +54,8 @@ class Engine:
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
+        if self.world > 1:
+            atexit.register(_part)
         if config.compile:
             for network in (module for module in objective.modules() if isinstance(module, Network)):
                 network.compile(dynamic=False)
@@ -186,6 +189,12 @@ def uncompiled() -> AbstractContextManager[None]:
     """Returns a context in which nothing is compiled, which for a few batches of other sizes would never pay."""
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance
+
+
+def _part() -> None:
+    """Leaves the other processes: threads that talk with them abort a program which ends while they still run."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def release() -> None:
