@@ -118,7 +118,6 @@ def generate(
 
     from hiss.audio import Audio
     from hiss.pipeline import load
-    from hiss.training.reading import changes_of
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -126,7 +125,7 @@ def generate(
         seed = secrets.randbits(32)
         screen.say(f"seed {seed}")
     recordings = [None if path is None else Audio.load(path) for path in (init, continue_from, inpaint)]
-    pipeline = load(model, device=device, precision=cast("Precision", precision), sampling=changes_of(sampling or ()))
+    pipeline = load(model, device=device, precision=cast("Precision", precision), sampling=_changes(sampling or ()))
     for folder, much in adapters:
         pipeline.adapt(folder, strength=much)
     kept = _Kept(files, level_asked(normalize, keeps=continue_from is not None or inpaint is not None))
@@ -219,6 +218,15 @@ def _facts(file: Path, sound: "Audio", prompt: str | None, seed: int) -> dict[st
         "sample_rate": sound.sample_rate,
         "channels": sound.channels,
     }
+
+
+def _changes(sampling: Sequence[str]) -> dict[str, object]:
+    """Returns what KEY=VALUE, several times, says about sampling."""
+    if not sampling:
+        return {}
+    from hiss.training.reading import changes_of  # brings all that can be trained along
+
+    return changes_of(sampling)
 
 
 def _adapter(lora: str) -> tuple[Path, float]:
