@@ -114,6 +114,21 @@ def test_the_compressed_error_of_a_gain_is_that_of_the_compressed_gain() -> None
     torch.testing.assert_close(errors[1], (16**0.5 - 1) ** 2 * errors[0], rtol=1e-3, atol=0)
 
 
+def test_an_asymmetric_compressed_error_counts_what_is_missing_more_and_what_is_too_much_as_before() -> None:
+    target = sound(0)
+    less, more = (
+        [
+            compressed_error(gain * target, target, n_fft=64, hop=32, exponent=0.5, magnitude=1.0, asymmetry=asymmetry)
+            for asymmetry in (1.0, 3.0)
+        ]
+        for gain in (0.25, 4.0)
+    )
+    torch.testing.assert_close(less[1], 9 * less[0])
+    torch.testing.assert_close(more[1], more[0])
+    with pytest.raises(UsageError, match="asymmetry"):
+        CompressedSpectrum(asymmetry=0.0)
+
+
 def test_the_multi_resolution_error_of_a_gain_is_its_excess_and_its_logarithm() -> None:
     error = multi_resolution_error(3 * sound(0), sound(0), windows=(32, 64), floor=1e-9)
     assert error.tolist() == pytest.approx([2 + math.log(3)] * 3, rel=1e-3)

@@ -54,6 +54,19 @@ def test_a_seed_fixes_a_noise_and_another_one_makes_another(noise: Noise) -> Non
     assert not all(torch.equal(noise(1, 4000, RATE, seeded(1)), other) for other in others)
 
 
+def test_clicks_come_at_random_or_at_a_pace() -> None:
+    irregular = []
+    for seed in range(40):
+        clicks = NOISES["clicks"](1, 2 * RATE, RATE, seeded(seed))[0]
+        level = clicks.abs().unfold(0, 16, 16).amax(dim=1)
+        begun = (level[1:] > 0.3 * level.amax()) & (level[:-1] < 0.1 * level.amax())
+        gaps = begun.nonzero().flatten().diff().double()
+        if len(gaps) > 8:
+            irregular.append(float(gaps.std() / gaps.mean()))
+    paced = [one for one in irregular if one < 0.35]
+    assert 0.2 < len(paced) / len(irregular) < 0.8  # at random, the deviation of the gaps is as large as their mean
+
+
 def test_babble_has_all_voices_at_about_the_same_level() -> None:
     time = torch.arange(RATE) / RATE
     voices = torch.stack([gain * torch.sin(2 * torch.pi * hz * time) for gain, hz in ((1, 200), (0.01, 500), (0, 900))])

@@ -61,10 +61,24 @@ class CompressedSpectrum(LossConfig, name="compressed_spectrum"):
     exponent: float = 0.3
     magnitude: float = 0.7
     """Share of the magnitudes; the complex spectrum has the rest."""
+    asymmetry: float = 1.0
+    """What magnitudes that are too small miss is multiplied by. Above 1 it keeps a network that is in doubt from taking
+    speech for noise."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.asymmetry > 0:
+            raise UsageError(f"the asymmetry of the loss {self.name} must be positive, not {self.asymmetry}")
 
     def measure(self, estimate: Tensor, target: Tensor) -> Tensor:
         return compressed_error(
-            estimate, target, n_fft=self.n_fft, hop=self.hop, exponent=self.exponent, magnitude=self.magnitude
+            estimate,
+            target,
+            n_fft=self.n_fft,
+            hop=self.hop,
+            exponent=self.exponent,
+            magnitude=self.magnitude,
+            asymmetry=self.asymmetry,
         )
 
 
@@ -248,18 +262,27 @@ def absolute_error(estimate: Tensor, target: Tensor) -> Tensor:
 
 
 def compressed_error(
-    estimate: Tensor, target: Tensor, *, n_fft: int, hop: int, exponent: float, magnitude: float
+    estimate: Tensor,
+    target: Tensor,
+    *,
+    n_fft: int,
+    hop: int,
+    exponent: float,
+    magnitude: float,
+    asymmetry: float = 1.0,
 ) -> Tensor:
-    """Returns (1 - magnitude) * mean |E - T|^2 + magnitude * mean (|E| - |T|)^2 [batch].
+    """Returns (1 - magnitude) * mean |E - T|^2 + magnitude * mean (a (|E| - |T|))^2 [batch].
 
-    E and T are the spectra of audio [batch, channels, samples], magnitudes raised to `exponent`.
+    E and T are the spectra of audio [batch, channels, samples], magnitudes raised to `exponent`; a is `asymmetry` where
+    |E| < |T|, and 1 elsewhere.
     Source: Braun, Tashev 2021, "A consolidated view of loss functions for supervised deep learning-based speech
-    enhancement", equation 7.
+    enhancement", equation 7; Wang et al. 2020, "VoiceFilter-Lite", the asymmetric loss.
     """
     spectra = [stft(audio.float(), n_fft=n_fft, hop=hop) for audio in (estimate, target)]
     ours, theirs = (compress(spectrum, exponent, floor=1e-8) for spectrum in spectra)
     difference = torch.view_as_real(ours - theirs).square().sum(dim=-1)
-    levels = (_magnitude(ours) - _magnitude(theirs)).square()
+    excess = _magnitude(ours) - _magnitude(theirs)
+    levels = torch.where(excess < 0, asymmetry * excess, excess).square()
     return torch.lerp(difference, levels, magnitude).flatten(1).mean(dim=1)
 
 

@@ -47,18 +47,16 @@ def gusts(channels: int, samples: int, sample_rate: int, generator: torch.Genera
     """Returns tinted noise that swells and fades: 0.5 to 12 times a second, by 3 to 15 dB."""
     noise = tinted(channels, samples, sample_rate, generator)
     speed, depth = 0.5 * 24 ** _uniform(generator), 3 + 12 * _uniform(generator)
-    points = max(2, round(samples / sample_rate * speed * 2)) + 1
-    levels = depth * torch.randn(1, 1, points, generator=generator)
-    swell = functional.interpolate(levels, samples, mode="linear", align_corners=True)[0]
+    swell = depth * _wander(samples, 2 * speed * samples / sample_rate, generator)
     return _unit(noise * 10 ** (swell / 20))
 
 
 def hum(channels: int, samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
-    """Returns a steady tone with up to 30 harmonics.
+    """Returns a tone with up to 30 harmonics.
 
-    Half the time its pitch is that of the mains, 50 or 60 Hz, else one of 30 to 400 Hz.
-    Harmonic k is k^-a times as strong as the fundamental, a in [0.3, 2], with a random factor of its own; a trace of
-    noise lies below, as in a fan or a motor.
+    Half the time its pitch is that of the mains, 50 or 60 Hz, else one of 30 to 400 Hz, which wanders half the time, as
+    that of an engine does. Harmonic k is k^-a times as strong as the fundamental, a in [0.3, 2], with a random factor
+    of its own; a trace of noise lies below, as in a fan or a motor.
     """
     mains, choice, place, fall = torch.rand(4, generator=generator).tolist()
     pitch = (50.0 if choice < 0.5 else 60.0) if mains < 0.5 else 30 * (400 / 30) ** place
@@ -68,7 +66,10 @@ def hum(channels: int, samples: int, sample_rate: int, generator: torch.Generato
     phases = torch.rand(count, generator=generator)
     place = torch.arange(_TABLE + 1) / _TABLE
     period = strengths @ torch.sin(2 * pi * (order[:, None] * place + phases[:, None]))
-    turns = (torch.arange(samples, dtype=torch.float64) * (pitch / sample_rate)).frac() * _TABLE
+    hertz = torch.full((samples,), pitch, dtype=torch.float64)
+    if mains >= 0.75:
+        hertz *= (0.15 * _wander(samples, 2 * samples / sample_rate, generator)).exp2()
+    turns = ((hertz.cumsum(0) - hertz) / sample_rate).frac() * _TABLE
     below = turns.long()
     tone = torch.lerp(period[below], period[below + 1], (turns - below).float())
     floor = 10 ** (-(1 + 2 * _uniform(generator))) * tinted(channels, samples, sample_rate, generator)
@@ -76,14 +77,23 @@ def hum(channels: int, samples: int, sample_rate: int, generator: torch.Generato
 
 
 def clicks(channels: int, samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
-    """Returns clicks, knocks or crackle: 1 to 300 a second of random strength, all with one decaying sound.
+    """Returns clicks, knocks or crackle: 1 to 300 a second, all with one decaying sound.
 
-    That sound is noise, or a resonance at 300 Hz to 6 kHz, and falls to 1/e in 0.2 to 20 ms.
+    Half the time they come at random and are of random strength; else at a pace that wanders a little and of nearly
+    the same strength, as those of wheels, motors and clocks. The sound is noise, or a resonance at 300 Hz to 6 kHz, and
+    falls to 1/e in 0.2 to 20 ms.
     """
-    often, tonal, pitch, fall = torch.rand(4, generator=generator).tolist()
+    often, regular, tonal, pitch, fall = torch.rand(5, generator=generator).tolist()
     count = max(1, round(300**often * samples / sample_rate))
-    places = torch.randint(samples, (channels, count), generator=generator)
-    strengths = torch.randn(channels, count, generator=generator) * torch.randn(channels, count, generator=generator)
+    strengths = torch.randn(channels, count, generator=generator)
+    if regular < 0.5:
+        pace = (0.3 * _wander(count, samples / sample_rate, generator)).exp2()
+        passed = (pace * (1 + 0.03 * torch.randn(channels, count, generator=generator)).clamp(min=0.1)).cumsum(dim=1)
+        places = (passed / passed[:, -1:] * samples).long().clamp(max=samples - 1)
+        strengths = 1 + 0.3 * strengths
+    else:
+        places = torch.randint(samples, (channels, count), generator=generator)
+        strengths = strengths * torch.randn(channels, count, generator=generator)
     hits = torch.zeros(channels, samples).scatter_add_(1, places, strengths)
     decay = 2e-4 * 100**fall * sample_rate
     time = torch.arange(max(1, min(samples, round(6 * decay))))
@@ -100,8 +110,10 @@ def beeps(channels: int, samples: int, sample_rate: int, generator: torch.Genera
     """Returns tones that come and go, as of alarms, telephones, birds and machines: steps or glides of pitch.
 
     The pitch lies between 200 Hz and 6 kHz and changes after 30 to 500 ms by up to an octave; some tones are silent.
+    Half the time they have overtones, as those of animals, horns and brakes: harmonic k is k^-a times as strong, a in
+    [0.5, 2].
     """
-    base, often, glide, share = torch.rand(4, generator=generator).tolist()
+    base, often, glide, share, pure, fall = torch.rand(6, generator=generator).tolist()
     count = max(2, round(samples / sample_rate / (0.03 * (0.5 / 0.03) ** often))) + 1
     octaves = log2(200) + base * log2(30) + torch.rand(1, 1, count, generator=generator) - 0.5
     sounding = (torch.rand(1, 1, count, generator=generator) < 0.4 + 0.6 * share).float()
@@ -109,12 +121,16 @@ def beeps(channels: int, samples: int, sample_rate: int, generator: torch.Genera
         sounding[..., 0] = 1
     mode = "linear" if glide < 0.5 else "nearest"
     pitch = functional.interpolate(octaves, samples, mode=mode)[0].exp2().clamp(max=0.45 * sample_rate)
-    turns = (pitch.double() / sample_rate).cumsum(dim=1).frac().float()
+    turns = (pitch.double() / sample_rate).cumsum(dim=1)
+    tone = torch.zeros(1, samples)
+    for order in range(1, 2 if pure < 0.5 else 9):
+        heard = order * pitch < 0.49 * sample_rate
+        tone += order ** -(0.5 + 1.5 * fall) * heard * torch.sin(2 * pi * (order * turns).frac().float())
     # Edges of 5 ms, so that a tone does not begin with a click.
     width = max(1, round(0.005 * sample_rate))
     gate = functional.interpolate(sounding, samples)
     gate = functional.avg_pool1d(functional.pad(gate, (width // 2, width - 1 - width // 2)), width, 1)
-    return _unit((torch.sin(2 * pi * turns) * gate[0]).expand(channels, -1))
+    return _unit((tone * gate[0]).expand(channels, -1))
 
 
 def offset(channels: int, samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
@@ -196,6 +212,12 @@ def _spectral(
     gains = torch.where(hz < min(LOWEST, sample_rate / 4), 0.0, 10 ** exponent(hz))
     shaped = torch.view_as_complex(spectrum) * (gains / gains.amax())
     return _unit(torch.fft.irfft(shaped, length)[:, :samples])
+
+
+def _wander(points: int, turns: float, generator: torch.Generator) -> Tensor:
+    """Returns a curve [points] through normal deviations, at least two, with `turns` straight lines between them."""
+    knots = torch.randn(1, 1, max(2, round(turns) + 1), generator=generator)
+    return functional.interpolate(knots, points, mode="linear", align_corners=True)[0, 0]
 
 
 def _unit(noise: Tensor) -> Tensor:
