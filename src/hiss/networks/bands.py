@@ -230,8 +230,9 @@ class Bands(Network):
         both = x if signal is None else torch.cat([x, signal], dim=1)
         sources = both.unflatten(1, (-1, 2)).permute(4, 0, 3, 1, 2)  # [frames, batch, bins, sources, 2]
 
-        magnitude = (sources.square().sum(dim=-1, keepdim=True) + 1e-12).sqrt()
-        bands = self.split(torch.cat([sources, magnitude], dim=-1).flatten(-2).flatten(0, 1))
+        real, imaginary = sources.unbind(-1)
+        magnitude = (real.square() + imaginary.square() + 1e-12).sqrt()
+        bands = self.split(torch.stack([real, imaginary, magnitude], dim=-1).flatten(-2).flatten(0, 1))
         bands = bands.unflatten(1, sources.shape[:2])
         fold = self.config.fold
         hidden = self.down(bands.unflatten(0, (-1, fold)).movedim(1, 3).flatten(3))
