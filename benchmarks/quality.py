@@ -1,8 +1,8 @@
-"""Trains our U-Net and that of audio-diffusion-pytorch alike, and judges the digits that they say.
+"""Trains our U-Net, our transformer and the U-Net of audio-diffusion-pytorch alike, and judges the digits they say.
 
     python benchmarks/quality.py [--recipe digits] [--minutes 20] [--networks hiss ...] [--json FILE]
 
-All but the network is that of a recipe, for both: data, representation, classes, noise, loss, sampler, number of
+All but the network is that of a recipe, for all: data, representation, classes, noise, loss, sampler, number of
 parameters and minutes. The learning rate stays constant after its warm-up, as nobody knows beforehand how many steps
 the minutes will buy; what is judged is an average of the weights. Time is the budget, so run it on a machine that is
 otherwise idle. The recipe digits compares on mel spectra, digits-waveform on samples. (UNet1D of diffusers cannot be
@@ -25,6 +25,7 @@ from hiss.data import Dataset
 from hiss.evaluation.generation import GenerationReport, evaluate_generation
 from hiss.model import AudioDiffusionModel
 from hiss.networks import NetworkConfig
+from hiss.networks.dit import DiTConfig
 from hiss.networks.unet import UNet
 from hiss.pipeline import Pipeline
 from hiss.training import TrainerConfig, train
@@ -33,13 +34,17 @@ from hiss.training.recipe import load_recipe
 from peers import ArchinetConfig, matched, parameters
 
 PEER = "audio-diffusion-pytorch"
+NETWORKS = ("hiss", "dit", PEER)
 
 
 def networks(model: ModelConfig) -> dict[str, NetworkConfig]:
-    """Returns the network of a model under the name "hiss", and the peer of the same size under its own."""
+    """Returns the U-Net of a model under the name "hiss", a transformer on the same patches, and the peer, as large."""
     ours = AudioDiffusionModel(model).denoiser.network
     assert isinstance(ours, UNet)
-    return {"hiss": model.network, PEER: matched(ArchinetConfig, parameters(ours), ports=ours.ports)}
+    size, ports = parameters(ours), ours.ports
+    deep = [DiTConfig(patch=ours.patch, width=192, head=48, layers=layers) for layers in range(1, 24)]
+    transformer = min(deep, key=lambda config: abs(parameters(config.build(ports)) - size))
+    return {"hiss": model.network, "dit": transformer, PEER: matched(ArchinetConfig, size, ports=ports)}
 
 
 def trained(config: ModelConfig, examples: Dataset, *, minutes: float, seed: int) -> tuple[AudioDiffusionModel, int]:
@@ -87,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="digits", help="a name or a YAML file, of spoken digits")
     parser.add_argument("--minutes", type=float, default=20.0, help="training of each network")
-    parser.add_argument("--networks", nargs="+", choices=("hiss", PEER), default=["hiss", PEER])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["hiss", PEER])
     parser.add_argument("--count", type=int, default=30, help="recordings of each digit that are generated and judged")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)

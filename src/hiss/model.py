@@ -19,7 +19,7 @@ from hiss.diffusion.weightings import WEIGHTINGS, Uncertainty
 from hiss.errors import UsageError
 from hiss.networks import Ports
 from hiss.networks.base import Network
-from hiss.networks.layers import Attention, blind
+from hiss.networks.layers import blind
 from hiss.noise import normal
 from hiss.representations import Representation
 from hiss.representations.ring import Ring
@@ -100,9 +100,8 @@ class AudioDiffusionModel(nn.Module):
         Raises:
             UsageError: they do not fit the network.
         """
-        attends = any(isinstance(part, Attention) for part in self.denoiser.modules())
-        if sampling.against == "attention" and not attends:
-            raise UsageError("sampling.against attention needs a network with self-attention, such as a unet")
+        if sampling.against == "attention" and not self.denoiser.network.attends:
+            raise UsageError("sampling.against attention needs a network with self-attention, such as a unet or dit")
         self.config = replace(self.config, sampling=sampling)
 
     @property

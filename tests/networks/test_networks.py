@@ -12,12 +12,15 @@ from hiss.networks.bands import BandsConfig
 from hiss.networks.conv import ConvConfig
 from hiss.networks.diffusers_unet import DiffusersUNet, DiffusersUNetConfig
 from hiss.networks.diffwave import DiffWaveConfig
+from hiss.networks.dit import DiTConfig, rotated, rotations
 from hiss.networks.layers import Attention, Fourier, blind, fold, unfold
 from hiss.networks.unet import UNetConfig
+from hiss.noise import seeded
 from hiss.types import Condition
 
 SMALL: dict[str, NetworkConfig] = {
     "unet": UNetConfig(channels=(16, 32), patch=4, factors=(2,), attention=(False, True), embedding=32),
+    "dit": DiTConfig(patch=4, width=16, layers=2, head=8, embedding=32),
     "diffwave": DiffWaveConfig(channels=8, layers=4, cycle=2, embedding=16),
     "conv": ConvConfig(channels=(8, 16), strides=(2, 3), embedding=16, skips=True, matched=True),
     "diffusers_unet": DiffusersUNetConfig(
@@ -108,10 +111,16 @@ def test_a_fresh_network_puts_out_zero_so_that_training_starts_from_the_scalings
         assert not config.build(has := ports(config))(state(has, 1, 16), torch.zeros(1), Condition()).any()
 
 
-def test_a_unet_works_over_two_dimensions_with_a_coordinate_and_tokens() -> None:
-    config = UNetConfig(
+TWO_DIMENSIONS: dict[str, NetworkConfig] = {
+    "unet": UNetConfig(
         channels=(16, 32), patch=(2, 4), factors=((2, 1),), attention=(False, True), embedding=32, coordinate=True
-    )
+    ),
+    "dit": DiTConfig(patch=(2, 4), width=16, layers=2, head=8, embedding=32),
+}
+
+
+@pytest.mark.parametrize("config", TWO_DIMENSIONS.values(), ids=TWO_DIMENSIONS)
+def test_a_network_works_over_two_dimensions_with_tokens(config: NetworkConfig) -> None:
     network = awake(config.build(Ports(channels=1, dims=2, tokens=6)))
     x, tokens = torch.randn(2, 1, 13, 21), torch.randn(2, 5, 6)
     mask = torch.tensor([[True, True, False, False, False]]).expand(2, -1)
@@ -121,6 +130,43 @@ def test_a_unet_works_over_two_dimensions_with_a_coordinate_and_tokens() -> None
     hidden[:, 2:] = 100.0
     torch.testing.assert_close(heard, network(x, torch.zeros(2), Condition(tokens=hidden, mask=mask)))
     assert not torch.allclose(heard, network(x, torch.zeros(2), Condition(tokens=tokens + 1, mask=mask)))
+
+
+def test_rotated_queries_and_keys_know_how_far_apart_they_are_and_nothing_else() -> None:
+    query, key = torch.randn(12, generator=seeded(0)), torch.randn(12, generator=seeded(1))
+    angles = rotations((7, 9), 12)
+    queries, keys = (rotated(one.expand(63, -1), angles).reshape(7, 9, 12) for one in (query, key))
+
+    def match(place: tuple[int, int], other: tuple[int, int]) -> Tensor:
+        return queries[place] @ keys[other]
+
+    torch.testing.assert_close(match((1, 2), (4, 3)), match((3, 7), (6, 8)))  # 3 rows up, 1 to the right
+    assert not torch.allclose(match((1, 2), (4, 3)), match((1, 2), (4, 4)))
+    assert not torch.allclose(match((1, 2), (4, 3)), match((1, 2), (5, 3)))
+    torch.testing.assert_close(queries.norm(dim=-1), query.norm().expand(7, 9))
+    assert torch.equal(queries[0, 0], query)
+
+
+def test_a_dit_knows_the_row_it_is_in_and_can_be_blind() -> None:
+    network = awake(DiTConfig(patch=(4, 4), width=16, layers=1, head=8, embedding=16).build(Ports(1, dims=2, bins=9)))
+    alike = torch.ones(1, 1, 9, 12)
+    made = network(alike, torch.zeros(1), Condition())
+    assert not torch.allclose(made[..., :4, :4], made[..., 4:8, :4], atol=1e-4)
+    changed = alike.clone()
+    changed[..., 8:] += 1.0
+    heard = network(changed, torch.zeros(1), Condition())
+    assert not torch.allclose(heard[..., :8], made[..., :8])
+    with blind():  # each patch sees itself alone
+        torch.testing.assert_close(
+            network(changed, torch.zeros(1), Condition())[..., :8], network(alike, torch.zeros(1), Condition())[..., :8]
+        )
+
+
+def test_a_dit_says_which_numbers_do_not_fit() -> None:
+    with pytest.raises(UsageError, match="its width a multiple of its heads, not 20 and 8"):
+        DiTConfig(width=20, head=8)
+    with pytest.raises(UsageError, match="over 2 space dimensions have a multiple of 4 features, not 6"):
+        DiTConfig(width=24, head=6).build(Ports(1, dims=2))
 
 
 def test_a_unet_with_rows_knows_where_it_is() -> None:

@@ -42,6 +42,8 @@ class Network(nn.Module, ABC):
     config: NetworkConfig
     ahead: bool = True
     """Whether a frame, a position on the last axis of space, that `forward` makes depends on later ones."""
+    attends: bool = False
+    """Whether it has self-attention that `hiss.networks.layers.blind` can take its sight."""
     framewise: bool = False
     """Whether it can also take frames as they come, without those to come: then `piece` works."""
 

@@ -56,6 +56,12 @@ def unfold(x: Tensor, factors: tuple[int, ...]) -> Tensor:
     return x.reshape(batch, inner, *factors, *space).permute(order).reshape(batch, inner, *larger)
 
 
+def padded(x: Tensor, multiple: tuple[int, ...]) -> Tensor:
+    """Returns x with zeros behind it, so that each size of space is a multiple of its number."""
+    lacking = [-size % whole for size, whole in zip(x.shape[2:], multiple, strict=True)]
+    return functional.pad(x, [n for lack in reversed(lacking) for n in (0, lack)]) if any(lacking) else x
+
+
 class Fourier(nn.Module):
     """Sines and cosines of a scalar at fixed, geometrically spaced frequencies: [batch] -> [batch, features]."""
 
@@ -137,11 +143,29 @@ def blind() -> Iterator[None]:
         _BLIND.reset(before)
 
 
-class Attention(nn.Module):
-    """Multi-head attention of every position to all positions, or to tokens where `tokens` features are given.
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, within: bool = False) -> Tensor:
+    """Returns what queries [batch, heads, length, features] attend to, of the same shape.
+
+    Args:
+        query: what looks.
+        key: [batch, heads, other length, features]; as the values.
+        value: what is seen.
+        mask: [batch, other length], True where there is something to attend to.
+        within: whether it is self-attention, which may be blind.
 
     Source: Vaswani et al. 2017, eq. 1.
     """
+    if within and _BLIND.get():
+        return value
+    allowed = None if mask is None else mask[:, None, None, :]
+    # The fused kernel of CPUs takes several times longer for the gradient of a short sequence than plain products.
+    plain = query.device.type == "cpu" and torch.is_grad_enabled() and query.shape[2] <= 512
+    with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of every position to all positions, or to tokens where `tokens` features are given."""
 
     def __init__(self, channels: int, *, head: int = 32, tokens: int = 0) -> None:
         super().__init__()
@@ -159,16 +183,7 @@ class Attention(nn.Module):
         flat = self.norm(x).flatten(2).transpose(1, 2)
         source = flat if tokens is None else tokens
         key, value = (self._split(part) for part in self.key_value(source).chunk(2, dim=-1))
-        if tokens is None and _BLIND.get():
-            seen = value
-        else:
-            query = self._split(self.query(flat))
-            allowed = None if mask is None else mask[:, None, None, :]
-            # The fused kernel of CPUs takes several times longer for the gradient of a short sequence than plain
-            # products.
-            plain = x.device.type == "cpu" and torch.is_grad_enabled() and flat.shape[1] <= 512
-            with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
-                seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        seen = attend(self._split(self.query(flat)), key, value, mask, within=tokens is None)
         out: Tensor = self.out(seen.transpose(1, 2).flatten(2))
         return x + out.transpose(1, 2).reshape(x.shape)
 

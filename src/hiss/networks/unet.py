@@ -18,6 +18,7 @@ from hiss.networks.layers import (
     conv,
     fold,
     group_norm,
+    padded,
     sizes,
     unfold,
     zeroed,
@@ -97,6 +98,7 @@ class UNet(Network):
         dims, widths = ports.dims, config.channels
         self.patch = sizes(config.patch, dims)
         factors = [sizes(factor, dims) for factor in config.factors]
+        self.attends = any(config.attention)
         self.multiple = tuple(math.prod(column) for column in zip(self.patch, *factors, strict=True))
         block = math.prod(self.patch)
         inputs = (ports.channels + ports.signal + config.coordinate) * block
@@ -121,7 +123,7 @@ class UNet(Network):
     def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
         space = x.shape[2:]
         embedding = self.embedding(noise, condition.vector)
-        hidden = self.enter(fold(self._padded(self._inputs(x, condition)), self.patch))
+        hidden = self.enter(fold(padded(self._inputs(x, condition), self.multiple), self.patch))
         skips: list[Tensor] = []
         for level, stages in enumerate(self.down):
             if level:
@@ -147,8 +149,3 @@ class UNet(Network):
             ramp = torch.linspace(-1, 1, x.shape[2], device=x.device, dtype=x.dtype)
             parts.append(ramp.reshape(-1, *(1,) * (x.ndim - 3)).expand(x.shape[0], 1, *x.shape[2:]))
         return torch.cat(parts, dim=1) if len(parts) > 1 else x
-
-    def _padded(self, x: Tensor) -> Tensor:
-        """Returns x with zeros behind it, so that every size of space divides evenly."""
-        lacking = [-size % multiple for size, multiple in zip(x.shape[2:], self.multiple, strict=True)]
-        return functional.pad(x, [n for lack in reversed(lacking) for n in (0, lack)]) if any(lacking) else x
