@@ -148,9 +148,9 @@ for name in hiss.__all__: getattr(hiss, name)
 times.append(time.process_time())
 print(json.dumps([end - start for start, end in zip(times, times[1:])]))
 """
-    torch_alone, hiss_alone, all_names = json.loads(_python(script))
-    assert hiss_alone < 0.2
-    assert all_names < torch_alone / 5
+    runs = [json.loads(_python(script)) for _ in range(3)]  # the best: another process may fill the caches meanwhile
+    assert min(hiss_alone for _, hiss_alone, _ in runs) < 0.2
+    assert min(all_names / torch_alone for torch_alone, _, all_names in runs) < 1 / 5
 
 
 def test_importing_all_of_hiss_loads_no_heavy_library() -> None:
