@@ -9,10 +9,10 @@ from types import ModuleType
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hiss.errors import UsageError
 from hiss.networks import Network, NetworkConfig, Ports
+from hiss.networks.layers import padded
 from hiss.types import Condition
 
 
@@ -52,7 +52,7 @@ class DiffusersUNet(Network):
         )
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
-        out: Tensor = self.net(padded(x, 1024), noise).sample
+        out: Tensor = self.net(padded(x, (1024,)), noise).sample
         return out[..., : x.shape[-1]]
 
 
@@ -119,15 +119,10 @@ class ArchinetUNet(Network):
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
         features = None if self.told is None or condition.vector is None else self.told(condition.vector)
-        out: Tensor = self.net(padded(x, self.multiple), noise, features=features)
+        out: Tensor = self.net(padded(x, (self.multiple,) * (x.ndim - 2)), noise, features=features)
         for dimension, size in enumerate(x.shape[2:], start=2):
             out = out.narrow(dimension, 0, size)
         return out
-
-
-def padded(x: Tensor, multiple: int) -> Tensor:
-    """Returns x [batch, channels, *space] with zeros behind it, up to a multiple of what a network shrinks by."""
-    return functional.pad(x, [n for size in reversed(x.shape[2:]) for n in (0, -size % multiple)])
 
 
 def without_torchaudio() -> None:

@@ -134,8 +134,8 @@ def test_a_network_works_over_two_dimensions_with_tokens(config: NetworkConfig) 
 
 def test_rotated_queries_and_keys_know_how_far_apart_they_are_and_nothing_else() -> None:
     query, key = torch.randn(12, generator=seeded(0)), torch.randn(12, generator=seeded(1))
-    angles = rotations((7, 9), 12)
-    queries, keys = (rotated(one.expand(63, -1), angles).reshape(7, 9, 12) for one in (query, key))
+    turns = rotations((7, 9), 12)
+    queries, keys = (rotated(one.expand(63, -1), turns).reshape(7, 9, 12) for one in (query, key))
 
     def match(place: tuple[int, int], other: tuple[int, int]) -> Tensor:
         return queries[place] @ keys[other]
@@ -160,6 +160,17 @@ def test_a_dit_knows_the_row_it_is_in_and_can_be_blind() -> None:
         torch.testing.assert_close(
             network(changed, torch.zeros(1), Condition())[..., :8], network(alike, torch.zeros(1), Condition())[..., :8]
         )
+
+
+def test_a_dit_computes_nearly_the_same_in_16_bits() -> None:
+    network = awake(SMALL["dit"].build(Ports(1)))
+    x = torch.randn(2, 1, 64, generator=seeded(0))
+    with torch.no_grad():
+        exact = network(x, torch.zeros(2), Condition())
+        with torch.autocast("cpu", torch.bfloat16):
+            near = network(x, torch.zeros(2), Condition())
+    assert near.dtype == torch.bfloat16
+    assert float((near - exact).norm() / exact.norm()) < 0.05
 
 
 def test_a_dit_says_which_numbers_do_not_fit() -> None:

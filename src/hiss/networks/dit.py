@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from hiss.errors import UsageError
 from hiss.networks.base import Network, NetworkConfig, Ports
-from hiss.networks.layers import NoiseEmbedding, Size, attend, fold, padded, sizes, unfold, zeroed
+from hiss.networks.layers import Attention, NoiseEmbedding, Size, attend, fold, padded, sizes, unfold, zeroed
 from hiss.types import Condition
 
 _SLOWEST = 1e-4
@@ -44,25 +44,6 @@ class DiTConfig(NetworkConfig, name="dit"):
         return DiT(self, ports)
 
 
-class CrossAttention(nn.Module):
-    """Attention to tokens that a conditioner gives; adds nothing at first."""
-
-    def __init__(self, width: int, tokens: int, head: int) -> None:
-        super().__init__()
-        self.head = head
-        self.norm = nn.LayerNorm(width)
-        self.query = nn.Linear(width, width, bias=False)
-        self.key_value = nn.Linear(tokens, 2 * width, bias=False)
-        self.out = zeroed(nn.Linear(width, width))
-
-    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Returns x [batch, patches, width] plus what it attends to in tokens [batch, length, features]."""
-        query = _heads(self.query(self.norm(x)), self.head)
-        key, value = (_heads(part, self.head) for part in self.key_value(tokens).chunk(2, dim=-1))
-        seen: Tensor = self.out(attend(query, key, value, mask).transpose(1, 2).flatten(2))
-        return x + seen
-
-
 class Layer(nn.Module):
     """Self-attention and a feed-forward part, each scaled, shifted and let through as the noise embedding says.
 
@@ -76,27 +57,30 @@ class Layer(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
         self.norm_query, self.norm_key = nn.RMSNorm(config.head), nn.RMSNorm(config.head)
         self.out = nn.Linear(width, width)
-        self.cross = CrossAttention(width, tokens, config.head) if tokens else None
+        self.cross = Attention(width, head=config.head, tokens=tokens) if tokens else None
         self.widen = nn.Linear(width, config.growth * width)
         self.dropout = nn.Dropout(config.dropout)
         self.narrow = nn.Linear(config.growth * width, width)
 
-    def forward(self, x: Tensor, embedding: Tensor, angles: Tensor, condition: Condition) -> Tensor:
-        """Returns x [batch, patches, width] after the layer; `angles` are those of `rotations`."""
+    def forward(self, x: Tensor, embedding: Tensor, turns: Tensor, condition: Condition) -> Tensor:
+        """Returns x [batch, patches, width] after the layer; `turns` are those of `rotations`."""
         attention, forward = self.film(embedding)[:, None].chunk(2, dim=-1)
         scale, shift, gate = attention.chunk(3, dim=-1)
-        x = x + gate * self._attended(_modulated(x, scale, shift), angles)
+        x = x + gate * self._attended(_modulated(x, scale, shift), turns)
         if self.cross is not None and condition.tokens is not None:
-            x = self.cross(x, condition.tokens, condition.mask)
+            x = self.cross(x.transpose(1, 2), condition.tokens, condition.mask).transpose(1, 2)
         scale, shift, gate = forward.chunk(3, dim=-1)
         hidden = functional.gelu(self.widen(_modulated(x, scale, shift)))
         out: Tensor = x + gate * self.narrow(self.dropout(hidden))
         return out
 
-    def _attended(self, x: Tensor, angles: Tensor) -> Tensor:
+    def _attended(self, x: Tensor, turns: Tensor) -> Tensor:
         query, key, value = (_heads(part, self.head) for part in self.query_key_value(x).chunk(3, dim=-1))
-        query, key = rotated(self.norm_query(query), angles), rotated(self.norm_key(key), angles)
-        # Under autocast the norms and angles have more bits than the values.
+        # Under autocast, too, norms and turns are computed in the numbers of the weights.
+        query, key = (
+            rotated(norm(part.to(norm.weight)), turns)
+            for norm, part in ((self.norm_query, query), (self.norm_key, key))
+        )
         seen = attend(query.to(value.dtype), key.to(value.dtype), value, within=True)
         out: Tensor = self.out(seen.transpose(1, 2).flatten(2))
         return out
@@ -107,8 +91,8 @@ class DiT(Network):
 
     Over 2 space dimensions each row of patches, a band of frequencies, also has a vector of its own, since there the
     distance of two patches does not say everything. The signal of a condition is cut into patches together with x.
-    Source: Peebles, Xie 2023, "Scalable Diffusion Models with Transformers", figure 3 (adaLN-Zero); Su et al. 2021,
-    "RoFormer", equation 34; Evans et al. 2024, "Long-form music generation with latent diffusion", for audio.
+    Source: Peebles, Xie 2023, "Scalable Diffusion Models with Transformers", figure 3 (adaLN-Zero); Evans et al. 2024,
+    "Long-form music generation with latent diffusion", for audio.
     """
 
     attends = True
@@ -140,9 +124,9 @@ class DiT(Network):
         hidden = self.enter(inputs.flatten(2).transpose(1, 2))
         if self.rows is not None:
             hidden = hidden + self.rows.expand(-1, space[1], -1).flatten(0, 1)
-        angles = rotations(space, self.config.head, device=x.device)
+        turns = rotations(space, self.config.head, device=x.device)
         for layer in self.layers:
-            hidden = layer(hidden, embedding, angles, condition)
+            hidden = layer(hidden, embedding, turns, condition)
         made = self.leave(_modulated(hidden, *self.film(embedding)[:, None].chunk(2, dim=-1)))
         out = unfold(made.transpose(1, 2).reshape(len(x), -1, *space), self.patch)
         for dimension, size in enumerate(x.shape[2:], start=2):
@@ -151,21 +135,25 @@ class DiT(Network):
 
 
 def rotations(space: tuple[int, ...], features: int, *, device: torch.device | None = None) -> Tensor:
-    """Returns by what angle each pair of features turns at each patch: [patches, features / 2], row by row.
+    """Returns cosine and sine of how far each pair of features turns at each patch: [2, patches, features / 2].
 
-    Pairs are dealt out evenly to the dimensions of space; those of one turn by its coordinate times a speed of
-    their own.
+    Patches come row by row. Pairs are dealt out evenly to the dimensions of space; those of one turn by its coordinate
+    times a speed of their own.
     """
     each = features // 2 // len(space)
     speeds = _SLOWEST ** (torch.arange(each, device=device) / each)
     places = torch.meshgrid([torch.arange(size, device=device) for size in space], indexing="ij")
-    return torch.cat([place.reshape(-1, 1) * speeds for place in places], dim=1)
+    angles = torch.cat([place.reshape(-1, 1) * speeds for place in places], dim=1)
+    return torch.stack([angles.cos(), angles.sin()])
 
 
-def rotated(x: Tensor, angles: Tensor) -> Tensor:
-    """Returns x [..., patches, features] with each pair of neighbouring features turned by its angle."""
+def rotated(x: Tensor, turns: Tensor) -> Tensor:
+    """Returns x [..., patches, features] with each pair of neighbouring features turned as `rotations` says.
+
+    Source: Su et al. 2021, "RoFormer", equation 34.
+    """
     first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
-    cosine, sine = angles.cos(), angles.sin()
+    cosine, sine = turns
     return torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1).flatten(-2)
 
 
