@@ -159,14 +159,15 @@ class Block(nn.Module):
         return x + across.reshape(x.shape), state
 
     def _across(self, inputs: Tensor) -> Tensor:
-        made: Tensor
         if not self.upper:
-            made, _ = self.bands(inputs)
+            made: Tensor = self.bands(inputs)[0]
             return made
-        made, (hidden, cell) = self.bands(inputs[: -self.upper])
-        # Upwards it goes on from the last of the lower bands; downwards it ends before them.
-        upwards = hidden.new_tensor([1.0, 0.0]).reshape(2, 1, 1)
-        return torch.cat([made, self.bands(inputs[-self.upper :], (upwards * hidden, upwards * cell))[0]])
+        # Upwards it goes over all of them; downwards it begins anew at the highest of the lower ones.
+        up, down = self.bands.all_weights
+        highest = inputs.flip(0)
+        parts = (highest[self.upper :], highest[: self.upper])
+        downwards = torch.cat([_lstm(part, *down).flip(0) for part in parts])
+        return torch.cat([_lstm(inputs, *up), downwards], dim=-1)
 
     def _recurrent(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
         if len(inputs) > 1 or not state:
@@ -175,6 +176,13 @@ class Block(nn.Module):
         # In a stream frames come one by one, and for a single one the kernel of a sequence takes twice as long.
         hidden, cell = torch.lstm_cell(inputs[0], [part[0] for part in state], *self.frames.all_weights[0])
         return hidden[None], (hidden[None], cell[None])
+
+
+def _lstm(inputs: Tensor, *weights: Tensor) -> Tensor:
+    """Returns what one direction of an LSTM makes of [steps, rows, inputs], from no state."""
+    none = inputs.new_zeros(1, inputs.shape[1], weights[1].shape[1])
+    made: Tensor = torch.lstm(inputs, [none, none], weights, True, 1, 0.0, False, False, False)[0]
+    return made
 
 
 class Bands(Network):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hiss.once import once
+
 Window = Literal["hann", "sine"]
 """A periodic Hann window, or its square root, whose squares sum to one at a hop of half the window."""
 
@@ -118,5 +120,10 @@ def compress(spectrum: Tensor, exponent: float, *, floor: float = 1e-12) -> Tens
 
 
 def _weights(window: Window, n_fft: int, like: Tensor) -> Tensor:
-    hann = torch.hann_window(n_fft, dtype=like.dtype, device=like.device)
+    return _made(window, n_fft, like.dtype, like.device)
+
+
+@once
+def _made(window: Window, n_fft: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    hann = torch.hann_window(n_fft, dtype=dtype, device=device)
     return hann if window == "hann" else hann.sqrt()
