@@ -104,7 +104,7 @@ class ArchinetUNet(Network):
         levels = LEVELS[ports.dims]
         plain = len(levels.widths) - levels.attends
         self.multiple = math.prod(levels.factors)
-        self.told = nn.Linear(ports.vector, config.embedding) if ports.vector else None
+        self.features = nn.Linear(ports.vector, config.embedding) if ports.vector else None
         self.net: nn.Module = UNetV0(
             dim=ports.dims,
             in_channels=ports.channels,
@@ -118,7 +118,7 @@ class ArchinetUNet(Network):
         )
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
-        features = None if self.told is None or condition.vector is None else self.told(condition.vector)
+        features = None if self.features is None or condition.vector is None else self.features(condition.vector)
         out: Tensor = self.net(padded(x, (self.multiple,) * (x.ndim - 2)), noise, features=features)
         for dimension, size in enumerate(x.shape[2:], start=2):
             out = out.narrow(dimension, 0, size)

@@ -12,7 +12,7 @@ from torch import Tensor
 from hiss.conditioners.recording import Recording
 from hiss.diffusion import sampling
 from hiss.errors import HissError, UsageError
-from hiss.model import AudioDiffusionModel, divided
+from hiss.model import AudioDiffusionModel, Told, divided
 from hiss.noise import generators, normal
 from hiss.representations.base import Coding
 from hiss.signal.overlap import Windows
@@ -207,6 +207,8 @@ class _Frames:
         """What came in and is not clean yet."""
         self._frames = 0
         self._level: State | None = None
+        self._told: list[Told] = []
+        """For each evaluation of a walk, what the network makes of its noise level, which all pieces share."""
         self._states: dict[int, State] = {}
 
     @torch.inference_mode()  # without it a stream of single frames takes a quarter longer
@@ -244,10 +246,12 @@ class _Frames:
         # an item of its own, with its own noise, which thus depends neither on the piece nor on the channel.
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             evaluation = next(evaluations)
+            if evaluation == len(self._told):
+                self._told.append(self.model.denoiser.told(sigma.to(x), condition, batch=batch))
             state = self._states.get(evaluation)
             joined = x.unflatten(0, (batch, frames)).movedim(1, -1)
             ahead = None if self.later is None else later
-            piece = self.model.denoiser.piece(joined, sigma, condition, state, ahead=ahead)
+            piece = self.model.denoiser.piece(joined, self._told[evaluation], condition, state, ahead=ahead)
             estimate, self._states[evaluation] = piece
             return estimate.movedim(-1, 1).flatten(0, 1)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from hiss.conditioners.words import Words
 from hiss.config import ModelConfig, SamplingConfig
 from hiss.diffusion import editing, sampling
 from hiss.diffusion.guidance import guide, pair, steer
-from hiss.diffusion.parameterizations import PARAMETERIZATIONS, estimate, expand
+from hiss.diffusion.parameterizations import PARAMETERIZATIONS, Scalings, estimate, expand
 from hiss.diffusion.weightings import WEIGHTINGS, Uncertainty
 from hiss.errors import UsageError
 from hiss.networks import Ports
@@ -38,6 +39,13 @@ class Edit:
     """[samples] in [0, 1]: 1 where it stays as it is, 0 where it is made anew."""
 
 
+class Told(NamedTuple):
+    """What a denoiser makes of a noise level and of the vector of a condition, which are those of all pieces."""
+
+    scalings: Scalings
+    layers: State
+
+
 class Denoiser(nn.Module):
     """D(x, sigma, condition): a network inside a parameterization; returns the expected clean x."""
 
@@ -57,15 +65,20 @@ class Denoiser(nn.Module):
             output = self.network(expand(scalings.scale, x) * x, scalings.noise.expand(x.shape[0]), condition)
         return estimate(scalings, x, output.to(x))
 
+    def told(self, sigma: Tensor, condition: Condition, *, batch: int) -> Told:
+        """Returns what `piece` is told of a noise level without dimension, for as many recordings at once."""
+        scalings = self.scalings(sigma)
+        with self._autocast(sigma.device):
+            return Told(scalings, self.network.told(scalings.noise.expand(batch), condition))
+
     def piece(
-        self, x: Tensor, sigma: Tensor, condition: Condition, state: State | None = None, *, ahead: int | None = None
+        self, x: Tensor, told: Told, condition: Condition, state: State | None = None, *, ahead: int | None = None
     ) -> tuple[Tensor, State]:
         """Returns the estimate for the next frames of a longer x, and the state for those after (`Network.piece`)."""
-        scalings = self.scalings(sigma.to(x))
-        scaled, told = expand(scalings.scale, x) * x, scalings.noise.expand(x.shape[0])
+        scaled = expand(told.scalings.scale, x) * x
         with self._autocast(x.device):
-            output, state = self.network.piece(scaled, told, condition, state, ahead=ahead)
-        return estimate(scalings, x, output.to(x)), state
+            output, state = self.network.piece(scaled, told.layers, condition, state, ahead=ahead)
+        return estimate(told.scalings, x, output.to(x)), state
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
         if self.precision == "no":

@@ -66,11 +66,12 @@ def test_a_network_that_may_look_ahead_does() -> None:
 @pytest.mark.parametrize("piece", [1, 2, 5, 12])
 @pytest.mark.parametrize("taps", [1, 3])
 def test_pieces_with_a_state_are_the_whole(piece: int, taps: int) -> None:
-    network = awake(BandsConfig(**{**CONFIG.__dict__, "taps": taps}))
+    network = awake(replace(CONFIG, taps=taps))
     x, signal, noise = torch.randn(3, 2, 17, 12), torch.randn(3, 2, 17, 12), torch.randn(3)
     state, parts = None, []
     for some, heard in zip(x.split(piece, dim=-1), signal.split(piece, dim=-1), strict=True):
-        made, state = network.piece(some, noise, Condition(signal=heard), state)
+        condition = Condition(signal=heard)
+        made, state = network.piece(some, network.told(noise, condition), condition, state)
         parts.append(made)
     whole = network(x, noise, Condition(signal=signal))
     torch.testing.assert_close(torch.cat(parts, dim=-1), whole, atol=1e-5, rtol=0)
@@ -90,7 +91,7 @@ def test_pieces_of_a_network_that_looks_ahead_are_those_of_one_that_does_not() -
     ahead, causal = awake(LOOKING), awake()
     causal.load_state_dict(ahead.state_dict(), strict=False)
     x, noise, condition = torch.randn(2, 2, 17, 5), torch.zeros(2), Condition(signal=torch.randn(2, 2, 17, 5))
-    torch.testing.assert_close(ahead.piece(x, noise, condition)[0], causal(x, noise, condition))
+    torch.testing.assert_close(ahead.piece(x, ahead.told(noise, condition), condition)[0], causal(x, noise, condition))
 
 
 def test_a_network_that_learns_to_look_ahead_goes_on_where_a_causal_one_stands() -> None:
@@ -128,7 +129,8 @@ def test_in_training_some_examples_go_without_looking_ahead() -> None:
     x, signal = (torch.randn(1, 2, 17, 5).expand(64, -1, -1, -1) for _ in range(2))
     noise, condition = torch.zeros(64), Condition(signal=signal)
     made = network.train()(x, noise, condition)
-    blind = torch.isclose(made, network.piece(x, noise, condition)[0], atol=1e-6).flatten(1).all(dim=1)
+    causal = network.piece(x, network.told(noise, condition), condition)[0]
+    blind = torch.isclose(made, causal, atol=1e-6).flatten(1).all(dim=1)
     seeing = torch.isclose(made, network.eval()(x, noise, condition), atol=1e-6).flatten(1).all(dim=1)
     assert bool((blind != seeing).all())
     assert 8 <= int(blind.sum()) <= 32

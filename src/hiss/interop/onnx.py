@@ -83,7 +83,8 @@ class OneStep(nn.Module):
         assert isinstance(self.recording, Recording)
         level, running = self.recording.running_level(recording, state[:2] or None)
         condition = Condition(signal=divided(recording, level))
-        clean, after = self.denoiser.piece(self.sigma * noise, self.sigma, condition, state[2:] or None)
+        told = self.denoiser.told(self.sigma, condition, batch=len(noise))
+        clean, after = self.denoiser.piece(self.sigma * noise, told, condition, state[2:] or None)
         # A frame of silence stays silence. The exporter's `any` rounds numbers to whole ones, so it gets none.
         heard = (recording != 0).flatten(1, -2).any(dim=1).reshape(level.shape)
         return clean * level * heard, *running, *after

@@ -110,9 +110,14 @@ class Modulation(nn.Module):
         self.channels = channels
         self.film = zeroed(nn.Linear(embedding, 2 * channels))
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def told(self, embedding: Tensor) -> Tensor:
+        """Returns the scale and the shift [2, batch, channels] for a noise embedding."""
         scale, shift = self.film(embedding).chunk(2, dim=-1)
-        return torch.addcmul(shift, functional.layer_norm(x, (self.channels,)), 1 + scale)
+        return torch.stack([1 + scale, shift])
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        scale, shift = told.unbind()
+        return torch.addcmul(shift, functional.layer_norm(x, (self.channels,)), scale)
 
 
 class Block(nn.Module):
@@ -139,14 +144,15 @@ class Block(nn.Module):
         self.leave_bands = zeroed(nn.Linear(channels, channels))
 
     def forward(
-        self, x: Tensor, embedding: Tensor, state: State | None, seeing: Tensor | None, later: int
+        self, x: Tensor, told: State, state: State | None, seeing: Tensor | None, later: int
     ) -> tuple[Tensor, State]:
         """Returns x plus what the layers say, and the state of the layer along the frames before the last `later`.
 
-        `seeing` [batch] is what the layer from the last frame to the first is multiplied by, if there is any.
+        `told` is for each modulation. `seeing` [batch] is what the layer from the last frame to the first is multiplied
+        by, if there is any.
         """
         bands, frames, batch, channels = x.shape
-        inputs = self.enter_frames(x, embedding).transpose(0, 1).reshape(frames, -1, channels)
+        inputs = self.enter_frames(x, told[0]).transpose(0, 1).reshape(frames, -1, channels)
         recurrent, state = self._recurrent(inputs[: frames - later], state)
         if later:
             recurrent = torch.cat([recurrent, self._recurrent(inputs[frames - later :], state)[0]])
@@ -155,7 +161,7 @@ class Block(nn.Module):
             back = self.leave_frames_back(self.frames_back(inputs.flip(0))[0].flip(0))
             along = along + seeing[:, None] * back.reshape(along.shape)
         x = x + along.transpose(0, 1)
-        across = self.leave_bands(self._across(self.enter_bands(x, embedding).reshape(bands, -1, channels)))
+        across = self.leave_bands(self._across(self.enter_bands(x, told[1]).reshape(bands, -1, channels)))
         return x + across.reshape(x.shape), state
 
     def _across(self, inputs: Tensor) -> Tensor:
@@ -222,10 +228,14 @@ class Bands(Network):
         self.join = Join(config.bands, width, 2 * self.made * (sources * config.taps + 1))
 
     def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
-        return self.piece(x, noise, condition, ahead=0)[0]
+        return self.piece(x, self.told(noise, condition), condition, ahead=0)[0]
+
+    def told(self, noise: Tensor, condition: Condition) -> State:
+        embedding = self.embedding(noise, condition.vector)
+        return tuple(part.told(embedding) for part in self.modules() if isinstance(part, Modulation))
 
     def piece(
-        self, x: Tensor, noise: Tensor, condition: Condition, state: State | None = None, *, ahead: int | None = None
+        self, x: Tensor, told: State, condition: Condition, state: State | None = None, *, ahead: int | None = None
     ) -> tuple[Tensor, State]:
         if x.shape[2] != self.ports.bins:
             raise UsageError(f"this network was built for spectra of {self.ports.bins} bins, not {x.shape[2]}")
@@ -233,7 +243,6 @@ class Bands(Network):
         seeing = x.new_ones(len(x)) if self.ahead and ahead is not None else None
         if seeing is not None and self.training:
             seeing = (torch.rand_like(seeing) >= _BLIND).to(x.dtype)
-        embedding = self.embedding(noise, condition.vector)
         signal = condition.signal if self.ports.signal else None
         both = x if signal is None else torch.cat([x, signal], dim=1)
         sources = both.unflatten(1, (-1, 2)).permute(4, 0, 3, 1, 2)  # [frames, batch, bins, sources, 2]
@@ -247,10 +256,10 @@ class Bands(Network):
         after: State = ()
         for number, block in enumerate(self.blocks):
             own = None if state is None else state[1 + 2 * number : 3 + 2 * number]
-            hidden, own = block(hidden, embedding, own, seeing, later)
+            hidden, own = block(hidden, told[2 * number : 2 * number + 2], own, seeing, later)
             after += own
         unfolded = self.up(hidden).unflatten(-1, (fold, -1)).movedim(3, 1).flatten(0, 1)
-        fine = functional.silu(self.fine(self.enter_fine(torch.cat([bands, unfolded], dim=-1), embedding)))
+        fine = functional.silu(self.fine(self.enter_fine(torch.cat([bands, unfolded], dim=-1), told[-1])))
         weights = self.join(fine.flatten(1, 2)).unflatten(0, sources.shape[:2])
         grouped = sources[:, :, : weights.shape[2]]
         past = grouped.new_zeros(self.config.taps - 1, *grouped.shape[1:]) if state is None else state[0]

@@ -9,6 +9,8 @@ from hiss.errors import UsageError
 from hiss.spec import Spec
 from hiss.types import Condition, State
 
+_WHOLE = "this network needs a recording as a whole"
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -45,7 +47,7 @@ class Network(nn.Module, ABC):
     attends: bool = False
     """Whether it has self-attention that `hiss.networks.layers.blind` can take its sight."""
     framewise: bool = False
-    """Whether it can also take frames as they come, without those to come: then `piece` works."""
+    """Whether it can also take frames as they come, without those to come: then `told` and `piece` work."""
 
     @abstractmethod
     def forward(self, x: Tensor, noise: Tensor, condition: Condition) -> Tensor:
@@ -60,8 +62,20 @@ class Network(nn.Module, ABC):
             [batch, channels, *space].
         """
 
+    def told(self, noise: Tensor, condition: Condition) -> State:
+        """Returns what the layers make of the noise and of the vector of the condition, which are those of all pieces.
+
+        Args:
+            noise: as for `forward`.
+            condition: as for `forward`; only its vector matters.
+
+        Raises:
+            UsageError: the network is not framewise.
+        """
+        raise UsageError(_WHOLE)
+
     def piece(
-        self, x: Tensor, noise: Tensor, condition: Condition, state: State | None = None, *, ahead: int | None = None
+        self, x: Tensor, told: State, condition: Condition, state: State | None = None, *, ahead: int | None = None
     ) -> tuple[Tensor, State]:
         """Returns F for the next frames of a longer x, and the state that the frames after them need.
 
@@ -70,7 +84,7 @@ class Network(nn.Module, ABC):
 
         Args:
             x: [batch, channels, *space], some frames.
-            noise: as for `forward`, the same for all pieces.
+            told: what `told` returned.
             condition: as for `forward`; its signal is cut as x is.
             state: what the piece before returned; nothing for the first.
             ahead: how many of the last frames the next piece begins with again: those before them are made final, with
@@ -79,4 +93,4 @@ class Network(nn.Module, ABC):
         Raises:
             UsageError: the network is not framewise.
         """
-        raise UsageError("this network needs a recording as a whole")
+        raise UsageError(_WHOLE)
