@@ -43,7 +43,9 @@ class Told(NamedTuple):
     """What a denoiser makes of a noise level and of the vector of a condition, which are those of all pieces."""
 
     scalings: Scalings
+    """How the parameterization mixes, each without dimension, as the noise level is."""
     layers: State
+    """What `Network.told` returned."""
 
 
 class Denoiser(nn.Module):
@@ -66,7 +68,11 @@ class Denoiser(nn.Module):
         return estimate(scalings, x, output.to(x))
 
     def told(self, sigma: Tensor, condition: Condition, *, batch: int) -> Told:
-        """Returns what `piece` is told of a noise level without dimension, for as many recordings at once."""
+        """Returns what `piece` is told of one noise level, sigma without dimension, for a batch of recordings.
+
+        Raises:
+            UsageError: the network is not framewise.
+        """
         scalings = self.scalings(sigma)
         with self._autocast(sigma.device):
             return Told(scalings, self.network.told(scalings.noise.expand(batch), condition))
@@ -74,7 +80,11 @@ class Denoiser(nn.Module):
     def piece(
         self, x: Tensor, told: Told, condition: Condition, state: State | None = None, *, ahead: int | None = None
     ) -> tuple[Tensor, State]:
-        """Returns the estimate for the next frames of a longer x, and the state for those after (`Network.piece`)."""
+        """Returns the estimate [batch, channels, *space] for the next frames x, and the state for those after.
+
+        Raises:
+            UsageError: the network is not framewise (`Network.piece`).
+        """
         scaled = expand(told.scalings.scale, x) * x
         with self._autocast(x.device):
             output, state = self.network.piece(scaled, told.layers, condition, state, ahead=ahead)

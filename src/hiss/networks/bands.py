@@ -232,6 +232,7 @@ class Bands(Network):
 
     def told(self, noise: Tensor, condition: Condition) -> State:
         embedding = self.embedding(noise, condition.vector)
+        # In the order in which they were built: two of each block, then that of the fine features.
         return tuple(part.told(embedding) for part in self.modules() if isinstance(part, Modulation))
 
     def piece(

@@ -69,6 +69,9 @@ class Network(nn.Module, ABC):
             noise: as for `forward`.
             condition: as for `forward`; only its vector matters.
 
+        Returns:
+            Tensors, as many and of such shapes as the network likes, for `piece` with the same batch.
+
         Raises:
             UsageError: the network is not framewise.
         """
