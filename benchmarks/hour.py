@@ -21,7 +21,7 @@ import torch
 
 from hiss.audio import Audio
 from hiss.denoise_files import denoise_audio
-from hiss.denoising import BLOCK, coding_by_frames, foresees
+from hiss.denoising import BLOCK, coding_by_frames
 from hiss.model import AudioDiffusionModel
 from hiss.noise import seeded
 from hiss.pipeline import load
@@ -46,11 +46,12 @@ def write(path: Path, seconds: float, rate: int) -> None:
 
 def seams(model: AudioDiffusionModel, *, causal: bool) -> tuple[float, float, float]:
     """Returns every how many seconds there could be a seam, when for the first time, and how long it takes."""
-    if not foresees(model, causal=causal):
+    framewise = coding_by_frames(model) is not None
+    if framewise and (causal or not model.denoiser.network.ahead):
         return BLOCK, BLOCK, 0.0
     window = model.config.window / model.config.sample_rate
     shared = model.config.sampling.overlap * window
-    if coding_by_frames(model) is not None:
+    if framewise:
         return window - shared, window - shared, 0.0
     return window - shared, window - shared / 2, shared / 2
 

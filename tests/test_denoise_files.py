@@ -26,7 +26,7 @@ from hiss.denoise_files import denoise_file
 
 class Echo:
     latency = 0.0
-    def push(self, samples): return samples
+    def push(self, samples, **_): return samples
     def finish(self): return torch.zeros(1, 0)
 
 class Nothing:
@@ -160,7 +160,8 @@ def test_an_absurd_header_takes_no_absurd_memory(
     rate: int, channels: int, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Echo:
-        def push(self, samples: torch.Tensor) -> torch.Tensor:
+        def push(self, samples: torch.Tensor, *, lengths: list[int]) -> torch.Tensor:
+            assert lengths == [samples.shape[1]] * channels
             return samples
 
         def finish(self) -> torch.Tensor:

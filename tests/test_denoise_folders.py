@@ -2,15 +2,17 @@
 
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from denoisers import tiny_denoiser, write_noise
 
-from hiss.audio import Audio
-from hiss.denoise_files import Job
+from hiss.audio import Audio, Form
+from hiss.denoise_files import Job, Outcome, denoise_together
 from hiss.denoise_folders import Way, denoise_files, fitting_model, plan, share, worthwhile
 from hiss.errors import HissError, UsageError
+from hiss.pipeline import Pipeline
 
 
 @pytest.fixture(scope="module")
@@ -195,15 +197,24 @@ def test_batches_and_processes_change_nothing(way_to_work: dict[str, int], model
         torch.testing.assert_close(audio.samples, alone.samples, atol=2**-14, rtol=0)
 
 
-def test_batches_of_a_model_that_looks_ahead_are_of_one_length() -> None:
+@pytest.mark.parametrize("steps", [1, 2])
+def test_batches_of_a_model_that_looks_ahead_change_nothing(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def counted(pipeline: Pipeline, files: list[tuple[Job, Form]], **options: Any) -> list[Outcome]:
+        sizes.append(len(files))
+        return denoise_together(pipeline, files, **options)
+
+    monkeypatch.setattr("hiss.denoise_folders.denoise_together", counted)
     tiny_denoiser(ahead=True).save_pretrained("ahead")
     jobs = folder()
-    denoise_files(jobs, Way("ahead"), together=4)
+    denoise_files(jobs, Way("ahead", steps=steps), together=4)
+    assert sorted(sizes) == [1, 1, 3]  # of one rate, and at least half as long as the longest
     made = {job.target: Audio.load(job.target) for job in jobs if job.target.exists()}
-    denoise_files(jobs, Way("ahead"))
+    denoise_files(jobs, Way("ahead", steps=steps))
     for target, audio in made.items():
         torch.testing.assert_close(audio.samples, Audio.load(target).samples, atol=2**-14, rtol=0)
-    denoise_files(jobs, Way("ahead", causal=True))
+    denoise_files(jobs, Way("ahead", steps=steps, causal=True))
     assert not any(torch.allclose(audio.samples, Audio.load(target).samples) for target, audio in made.items())
 
 

@@ -270,6 +270,28 @@ def test_channels_may_be_recordings_of_their_own(memory: int | None, ahead: bool
         torch.testing.assert_close(alone[0], made, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("piece", [333, 1000, 9000])
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(("rate", "steps"), [(RATE, 1), (RATE, 2), (11_025, 1)])
+def test_channels_may_end_before_others(rate: int, steps: int, ahead: bool, piece: int) -> None:
+    assert isinstance(CONFIG.network, BandsConfig)
+    sampling = replace(CONFIG.sampling, spin=True)
+    model = awake(replace(CONFIG, network=replace(CONFIG.network, ahead=True), sampling=sampling))
+    samples = (1, 1000, 2777, 4000, 5001, 9000)
+    together = 0.1 * torch.randn(len(samples), max(samples), generator=seeded(rate))
+    for recording, length in zip(together, samples, strict=True):
+        recording[length:] = 0
+    stream, parts, begun = DenoisingStream(model, rate, len(samples), steps=steps, ahead=ahead), [], 0
+    for some in together.split(piece, dim=1):
+        lengths = [min(max(0, length - begun), some.shape[1]) for length in samples]
+        parts.append(stream.push(some, lengths=lengths))
+        begun += some.shape[1]
+    made = torch.cat([*parts, stream.finish()], dim=1)
+    for recording, clean, length in zip(together, made, samples, strict=True):
+        alone = streamed(DenoisingStream(model, rate, steps=steps, ahead=ahead), recording[None, :length], piece)
+        torch.testing.assert_close(clean[:length], alone[0], atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("rate", [4000, 11_025])
 def test_what_is_kept_of_the_noise_is_aligned(rate: int) -> None:
     model, recording = awake(CONFIG), 0.1 * torch.randn(2, 5001, generator=seeded(rate))
@@ -307,6 +329,9 @@ def test_pieces_that_do_not_fit_are_refused() -> None:
         stream.push(torch.zeros(1, 10))
     with pytest.raises(UsageError, match=r"floating-point samples in \[-1, 1\], not torch\.int16; scale them first"):
         stream.push(torch.zeros(2, 10, dtype=torch.int16))
+    for lengths in ([10], [10, 11], [-1, 10]):
+        with pytest.raises(UsageError, match=r"has 0 to 10 samples, not \["):
+            stream.push(torch.zeros(2, 10), lengths=lengths)
     for beyond in (math.nan, 1e300):
         with pytest.raises(HissError, match="NaN"):
             stream.push(torch.full((2, 10), beyond, dtype=torch.float64))

@@ -99,8 +99,8 @@ def denoise_together(
 ) -> list[Outcome]:
     """Returns what became of files of one sample rate that are cleaned at once, as the channels of one stream.
 
-    A file that ends or fails before the others is continued with silence, which a causal model cannot know before. A
-    file that fails does not harm the others. Arguments are those of `denoise_file`.
+    A file that ends or fails before the others is continued with silence, which only a model that sees recordings as a
+    whole takes for a part of it. A file that fails does not harm the others. Arguments are those of `denoise_file`.
 
     Raises:
         UsageError: as `Pipeline.denoise`.
@@ -114,7 +114,8 @@ def denoise_together(
         tracks = [stack.enter_context(_Track(job, form, samples)) for job, form in jobs]
         while longest := max(map(_length, blocks := [track.read() for track in tracks])):
             noisy = torch.cat([functional.pad(block, (0, longest - _length(block))) for block in blocks])
-            for track, clean in zip(tracks, stream.push(noisy).split(channels), strict=True):
+            lengths = [_length(block) for block in blocks for _ in block]
+            for track, clean in zip(tracks, stream.push(noisy, lengths=lengths).split(channels), strict=True):
                 track.write(clean)
             if watch is not None:
                 watch(sum(track.samples for track in tracks) / rate)

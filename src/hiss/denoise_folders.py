@@ -20,7 +20,7 @@ import torch
 
 from hiss.audio import ENDINGS, FORMATS, UNREAD, Form, all_audio, visible
 from hiss.denoise_files import Job, Outcome, denoise_together
-from hiss.denoising import foresees
+from hiss.denoising import coding_by_frames
 from hiss.errors import HissError, UsageError, unknown
 from hiss.pipeline import Pipeline, bundled, load
 
@@ -226,7 +226,7 @@ def _denoised(jobs: Sequence[Job], way: Way, watch: Callable[[float], None] | No
 def _alike(jobs: Sequence[Job], way: Way, together: int) -> list[list[Job]]:
     """Returns the jobs in groups of one sample rate, similar length and, all in all, `together` channels.
 
-    Shorter ones are filled up with silence, so the length is the same for a model that knows what comes later.
+    Shorter ones are filled up with silence, so the length is the same for a model that sees recordings as a whole.
     """
     groups: list[list[Job]] = []
     known: list[tuple[Form, Job]] = []
@@ -242,8 +242,8 @@ def _alike(jobs: Sequence[Job], way: Way, together: int) -> list[list[Job]]:
         if room < 0 or first is None or form.sample_rate != first.sample_rate or form.samples < least:
             groups.append([])
             room, first = together - form.channels, form
-            alike = foresees(way.pipeline(form.sample_rate).model, causal=way.causal)
-            least = form.samples * (1.0 if alike else _ALIKE)
+            whole = coding_by_frames(way.pipeline(form.sample_rate).model) is None
+            least = form.samples * (1.0 if whole else _ALIKE)
         groups[-1].append(job)
     return groups
 

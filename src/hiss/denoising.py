@@ -30,7 +30,8 @@ class DenoisingStream:
     """A recording without its noise, while it still comes in: push its pieces, then finish.
 
     All that comes out together is as long as all that went in, and aligned with it; how the recording is cut into
-    pieces does not change it. Each channel is cleaned alone, so the channels may as well be recordings of their own.
+    pieces does not change it. Each channel is cleaned alone, so the channels may as well be recordings of their own,
+    some of which end before others.
     What lies above half the sample rate of the model is lost. Silence stays silence.
 
     A causal model takes each frame of the spectrum once and keeps a state, so there are no seams, and the delay is one
@@ -82,10 +83,14 @@ class DenoisingStream:
             [_cleaner(model, steps // turns, channels, ahead=ahead) for _ in shifts], shifts, channels
         )
         self._delay = model.config.window if coding is None else coding.latency  # shifted frames begin earlier
-        if coding is not None and foresees(model, causal=not ahead):
+        if coding is not None and ahead and model.denoiser.network.ahead:
             self._delay += (_window(model) - 1) * model.representation.hop
         self._waiting = torch.zeros(channels, 0)
         """What came in and has not come out yet."""
+        self._pushed, self._heard, self._made = 0, 0, 0
+        """How many samples came in, and how many of the model's it heard of them and made of that."""
+        self._ends: list[int | None] = [None] * channels
+        """At which of the model's samples each channel ended, if it did."""
         self._finished = False
 
     @cached_property
@@ -97,14 +102,19 @@ class DenoisingStream:
         pairs = ((self.sample_rate, self._rate), (self._rate, self.sample_rate))
         return self._delay / self._rate + sum(resampling_delay(*pair) for pair in pairs if pair[0] != pair[1])
 
-    def push(self, samples: Tensor) -> Tensor:
+    def push(self, samples: Tensor, *, lengths: Sequence[int] | None = None) -> Tensor:
         """Returns the clean samples [channels, samples], maybe none, that the next [channels, samples] complete.
 
-        Samples are floating point in [-1, 1], of any precision and on any device; float32 on the CPU comes out, without
-        a gradient.
+        Args:
+            samples: floating point in [-1, 1], of any precision and on any device; float32 on the CPU comes out,
+                without a gradient.
+            lengths: how many of them each channel has, where some end: all go on where left out. After its end, and in
+                all later pieces, a channel is silence; it is cleaned as if it were alone, if the model takes each frame
+                once (`coding_by_frames`).
 
         Raises:
-            UsageError: the piece has other channels or whole numbers, or the stream is finished.
+            UsageError: the piece has other channels or whole numbers, a length is out of range, or the stream is
+                finished.
             HissError: the piece holds NaN or infinity.
         """
         if self._finished:
@@ -118,6 +128,13 @@ class DenoisingStream:
         samples = samples.detach().to("cpu", torch.float32)
         if not bool(torch.isfinite(samples).all()):
             raise HissError("the recording holds NaN or infinite samples; export it again from its source")
+        lengths = [samples.shape[1]] * self.channels if lengths is None else lengths
+        if len(lengths) != self.channels or not all(0 <= length <= samples.shape[1] for length in lengths):
+            raise UsageError(f"each channel of this piece has 0 to {samples.shape[1]} samples, not {list(lengths)}")
+        for channel, length in enumerate(lengths):
+            if self._ends[channel] is None and length < samples.shape[1]:
+                self._ends[channel] = self._end(self._pushed + length)
+        self._pushed += samples.shape[1]
         size = max(1, round(BLOCK * self.sample_rate))
         return torch.cat([self._cleaned(block) for block in samples.split(size, dim=1)], dim=1)
 
@@ -126,15 +143,35 @@ class DenoisingStream:
         self._finished = True
         if not self._waiting.shape[1]:
             return self._waiting
-        # A sample of the model lasts up to so many of ours: with as much silence, rounding does not cost the last one.
-        silence = 0 if self.sample_rate == self._rate else -(-self.sample_rate // self._rate)
-        return self._cleaned(torch.zeros(self.channels, 0), silence=silence, last=True)
+        self._ends = [self._end(self._pushed) if end is None else end for end in self._ends]
+        return self._cleaned(torch.zeros(self.channels, 0), last=True)
+
+    @property
+    def _silence(self) -> int:
+        """Samples after the last: one of the model lasts up to so many, and rounding shall not cost the last one."""
+        return 0 if self.sample_rate == self._rate else -(-self.sample_rate // self._rate)
+
+    def _end(self, samples: int) -> int:
+        """Returns how many of the model's samples a recording of so many becomes, which soxr rounds half up."""
+        return (2 * (samples + self._silence) * self._rate + self.sample_rate) // (2 * self.sample_rate)
+
+    def _ended(self, samples: Tensor, begin: int) -> Tensor:
+        """Returns the model's samples [channels, samples] from `begin` on, silent where a channel has ended."""
+        if self._ends == [None] * self.channels:
+            return samples
+        last = begin + samples.shape[1]
+        ends = torch.tensor([last if end is None else end for end in self._ends])
+        return samples * (torch.arange(begin, last) < ends[:, None])
 
     @torch.no_grad()
-    def _cleaned(self, samples: Tensor, *, silence: int = 0, last: bool = False) -> Tensor:
+    def _cleaned(self, samples: Tensor, *, last: bool = False) -> Tensor:
         self._waiting = torch.cat([self._waiting, samples], dim=1)
-        audio = torch.cat([samples, samples.new_zeros(self.channels, silence)], dim=1)
-        clean = self._cleaner.push(self._there.push(audio, last=last), last=last)
+        after = self._silence if last else 0
+        heard = self._there.push(torch.cat([samples, samples.new_zeros(self.channels, after)], dim=1), last=last)
+        heard = self._ended(heard, self._heard)
+        self._heard += heard.shape[1]
+        clean = self._ended(self._cleaner.push(heard, self._ends, last=last), self._made)
+        self._made += clean.shape[1]
         clean = self._back.push(clean, last=last)[:, : self._waiting.shape[1]]
         noisy, waiting = self._waiting.tensor_split([clean.shape[1]], dim=1)
         self._waiting = waiting.clone()
@@ -142,9 +179,9 @@ class DenoisingStream:
 
 
 class _Cleaner(Protocol):
-    """What cleans [channels, samples] at the rate of the model, piece by piece."""
+    """What cleans [channels, samples] at the rate of the model, piece by piece; `ends` as of `DenoisingStream`."""
 
-    def push(self, samples: Tensor, *, last: bool = False) -> Tensor: ...
+    def push(self, samples: Tensor, ends: Sequence[int | None], *, last: bool = False) -> Tensor: ...
 
 
 class _Groups:
@@ -154,9 +191,10 @@ class _Groups:
         """Each is one for the next `_TOGETHER` channels, or for what is left of them."""
         self.cleaners = cleaners
 
-    def push(self, samples: Tensor, *, last: bool = False) -> Tensor:
-        groups = zip(self.cleaners, samples.split(_TOGETHER), strict=True)
-        return torch.cat([cleaner.push(group, last=last) for cleaner, group in groups])
+    def push(self, samples: Tensor, ends: Sequence[int | None], *, last: bool = False) -> Tensor:
+        own = [ends[first : first + _TOGETHER] for first in range(0, len(ends), _TOGETHER)]
+        groups = zip(self.cleaners, samples.split(_TOGETHER), own, strict=True)
+        return torch.cat([cleaner.push(group, some, last=last) for cleaner, group, some in groups])
 
 
 class _Spun:
@@ -169,7 +207,7 @@ class _Spun:
 
     def __init__(self, cleaners: Sequence[_Cleaner], shifts: Sequence[int], channels: int) -> None:
         """`shifts` are the samples by which each of them hears later."""
-        self.cleaners = cleaners
+        self.cleaners, self.shifts = cleaners, shifts
         self._silence = [torch.zeros(channels, shift) for shift in shifts]
         """What each still has to hear before the recording."""
         self._early = list(shifts)
@@ -177,9 +215,10 @@ class _Spun:
         self._made = [torch.zeros(channels, 0)] * len(cleaners)
         """What each gave back that others have not yet."""
 
-    def push(self, samples: Tensor, *, last: bool = False) -> Tensor:
-        for number, cleaner in enumerate(self.cleaners):
-            made = cleaner.push(torch.cat([self._silence[number], samples], dim=1), last=last)
+    def push(self, samples: Tensor, ends: Sequence[int | None], *, last: bool = False) -> Tensor:
+        for number, (cleaner, shift) in enumerate(zip(self.cleaners, self.shifts, strict=True)):
+            heard = torch.cat([self._silence[number], samples], dim=1)
+            made = cleaner.push(heard, [None if end is None else end + shift for end in ends], last=last)
             early = min(self._early[number], made.shape[1])
             self._silence[number] = samples[:, :0]
             self._early[number] -= early
@@ -212,7 +251,7 @@ class _Frames:
         self._states: dict[int, State] = {}
 
     @torch.inference_mode()  # without it a stream of single frames takes a quarter longer
-    def push(self, samples: Tensor, *, last: bool = False) -> Tensor:
+    def push(self, samples: Tensor, ends: Sequence[int | None], *, last: bool = False) -> Tensor:
         audio = samples[:, None].expand(-1, self.model.config.channels, -1)
         waiting = self.coding.encode(audio.to(self.model.device), last=last)
         if self._waiting is not None:
@@ -221,15 +260,15 @@ class _Frames:
         size = _window(self.model) if self.later is not None else 1
         while waiting.shape[-1] >= size:
             piece = waiting if self.later is None else waiting[..., :size]
-            clean.append(self._cleaned(piece, self.later or 0))
+            clean.append(self._cleaned(piece, ends, self.later or 0))
             waiting = waiting[..., clean[-1].shape[-1] :]
         if last and waiting.shape[-1]:
-            clean.append(self._cleaned(waiting, 0))
+            clean.append(self._cleaned(waiting, ends, 0))
             waiting = waiting[..., :0]
         self._waiting = waiting.clone()
         return self.coding.decode(torch.cat(clean, dim=-1), last=last).mean(dim=1).cpu() if clean else samples[:, :0]
 
-    def _cleaned(self, encoded: Tensor, later: int) -> Tensor:
+    def _cleaned(self, encoded: Tensor, ends: Sequence[int | None], later: int) -> Tensor:
         """Returns the clean frames [batch, channels, *space] of the next noisy ones, without the last `later`."""
         (recording,) = self.model.conditioners
         assert isinstance(recording, Recording)
@@ -241,6 +280,7 @@ class _Frames:
             levels = torch.cat([level, recording.running_level(encoded[..., now:], self._level)[0]], dim=-1)
         condition = Condition(signal=divided(encoded, levels))
         evaluations = count()
+        own = self._own(ends, frames) if self.later is not None else None
 
         # A sampler treats all numbers alike and leaves it to `denoise` how they belong together. So here each frame is
         # an item of its own, with its own noise, which thus depends neither on the piece nor on the channel.
@@ -251,7 +291,8 @@ class _Frames:
             state = self._states.get(evaluation)
             joined = x.unflatten(0, (batch, frames)).movedim(1, -1)
             ahead = None if self.later is None else later
-            piece = self.model.denoiser.piece(joined, self._told[evaluation], condition, state, ahead=ahead)
+            told = self._told[evaluation]
+            piece = self.model.denoiser.piece(joined, told, condition, state, ahead=ahead, ends=own)
             estimate, self._states[evaluation] = piece
             return estimate.movedim(-1, 1).flatten(0, 1)
 
@@ -262,6 +303,31 @@ class _Frames:
         joined: Tensor = clean.unflatten(0, (batch, frames)).movedim(1, -1)[..., :now]
         heard = encoded[..., :now].flatten(1, -2).any(dim=1).reshape(level.shape)  # a frame of silence stays silence
         return joined * level * heard
+
+    def _own(self, ends: Sequence[int | None], frames: int) -> Tensor | None:
+        """Returns how many of the next frames are those of each recording [batch]; None where all of them are."""
+        shape = self.model.representation.shape
+        own = [frames if end is None else max(0, shape(end)[-1] - self._frames) for end in ends]
+        return torch.tensor(own) if min(own) < frames else None
+
+
+class _Whole:
+    """A model that must see a recording as a whole: windows as long as it knows them, whatever ends within them."""
+
+    def __init__(self, model: AudioDiffusionModel, steps: int) -> None:
+        self.model, self.steps = model, steps
+        size = model.config.window
+        self._windows = Windows(self._cleaned, size=size, overlap=int(model.config.sampling.overlap * size))
+
+    def push(self, samples: Tensor, ends: Sequence[int | None], *, last: bool = False) -> Tensor:
+        del ends
+        return self._windows.push(samples, last=last)
+
+    def _cleaned(self, samples: Tensor) -> Tensor:
+        prompts = [Prompt(recording=one[None]) for one in samples]
+        generator = generators(0, [0] * len(prompts))
+        made = self.model.sample(prompts, samples.shape[1], steps=self.steps, generator=generator)
+        return made.mean(dim=1).cpu()
 
 
 def coding_by_frames(model: AudioDiffusionModel) -> Coding | None:
@@ -274,11 +340,6 @@ def coding_by_frames(model: AudioDiffusionModel) -> Coding | None:
     return model.representation.coding() if able else None
 
 
-def foresees(model: AudioDiffusionModel, *, causal: bool) -> bool:
-    """Returns whether a model would hear what comes later in a recording: silence, too, that is put behind it."""
-    return coding_by_frames(model) is None or (model.denoiser.network.ahead and not causal)
-
-
 def _window(model: AudioDiffusionModel) -> int:
     """Returns how many frames a model that looks ahead sees at once."""
     return max(1, model.config.window // model.representation.hop)
@@ -288,7 +349,7 @@ def _cleaner(model: AudioDiffusionModel, steps: int, channels: int, *, ahead: bo
     """Returns what cleans so many channels with a model: frame by frame where that is possible."""
     coding = coding_by_frames(model)
     if coding is None:
-        return _windows(model, steps)
+        return _Whole(model, steps)
     if not (ahead and model.denoiser.network.ahead):
         return _Frames(model, coding, steps, None)
     later = int(model.config.sampling.overlap * _window(model))
@@ -296,15 +357,3 @@ def _cleaner(model: AudioDiffusionModel, steps: int, channels: int, *, ahead: bo
         return _Frames(model, coding, steps, later)
     groups = range(0, channels, _TOGETHER)
     return _Groups([_Frames(model, deepcopy(coding), steps, later) for _ in groups])
-
-
-def _windows(model: AudioDiffusionModel, steps: int) -> Windows:
-    """Returns what cleans with a model that must see a recording as a whole: windows as long as it knows them."""
-
-    def clean(samples: Tensor) -> Tensor:
-        prompts = [Prompt(recording=one[None]) for one in samples]
-        made = model.sample(prompts, samples.shape[1], steps=steps, generator=generators(0, [0] * len(prompts)))
-        return made.mean(dim=1).cpu()
-
-    size = model.config.window
-    return Windows(clean, size=size, overlap=int(model.config.sampling.overlap * size))

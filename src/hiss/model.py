@@ -78,16 +78,25 @@ class Denoiser(nn.Module):
             return Told(scalings, self.network.told(scalings.noise.expand(batch), condition))
 
     def piece(
-        self, x: Tensor, told: Told, condition: Condition, state: State | None = None, *, ahead: int | None = None
+        self,
+        x: Tensor,
+        told: Told,
+        condition: Condition,
+        state: State | None = None,
+        *,
+        ahead: int | None = None,
+        ends: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Returns the estimate [batch, channels, *space] for the next frames x, and the state for those after.
+
+        `ahead` and `ends` are those of `Network.piece`.
 
         Raises:
             UsageError: the network is not framewise (`Network.piece`).
         """
         scaled = expand(told.scalings.scale, x) * x
         with self._autocast(x.device):
-            output, state = self.network.piece(scaled, told.layers, condition, state, ahead=ahead)
+            output, state = self.network.piece(scaled, told.layers, condition, state, ahead=ahead, ends=ends)
         return estimate(told.scalings, x, output.to(x)), state
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:

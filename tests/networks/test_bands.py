@@ -77,6 +77,24 @@ def test_pieces_with_a_state_are_the_whole(piece: int, taps: int) -> None:
     torch.testing.assert_close(torch.cat(parts, dim=-1), whole, atol=1e-5, rtol=0)
 
 
+def test_what_looks_ahead_sees_the_frames_of_each_alone() -> None:
+    network = awake(LOOKING).eval()
+    x, signal, noise = torch.randn(3, 2, 17, 12), torch.randn(3, 2, 17, 12), torch.randn(3)
+    condition = Condition(signal=signal)
+    ends = torch.tensor([7, 12, 0])
+    told = network.told(noise, condition)
+    made, state = network.piece(x, told, condition, ahead=5, ends=ends)
+    for row, end in ((0, 7), (1, 12)):
+        one = slice(row, row + 1)
+        own = Condition(signal=signal[one, ..., :end])
+        alone = network.piece(x[one, ..., :end], network.told(noise[one], own), own, ahead=end - 7)
+        torch.testing.assert_close(made[one, ..., :end], alone[0], atol=1e-5, rtol=0)
+        before = zip(state[1:], alone[1][1:], strict=True)
+        for together, apart in before:
+            rows = together.unflatten(1, (-1, 3))[:, :, one].flatten(1, 2)
+            torch.testing.assert_close(rows, apart, atol=1e-5, rtol=0)
+
+
 def test_a_deeper_network_goes_on_where_a_shallower_one_stands() -> None:
     shallow = awake()
     deeper = Bands(BandsConfig(**{**CONFIG.__dict__, "blocks": 3}), PORTS)

@@ -67,6 +67,14 @@ def test_clicks_come_at_random_or_at_a_pace() -> None:
     assert 0.2 < len(paced) / len(irregular) < 0.8  # at random, the deviation of the gaps is as large as their mean
 
 
+def test_thumps_are_low_and_come_one_by_one() -> None:
+    made = [NOISES["thumps"](1, 4 * RATE, RATE, seeded(seed)) for seed in range(20)]
+    levels = torch.tensor([octave_levels(noise) for noise in made])
+    assert float((levels[:, :2].amax(dim=1) - levels[:, -1]).median()) > 20  # 62 to 250 Hz against 2 to 4 kHz
+    frames = torch.cat(made).square().unfold(1, 320, 320).mean(dim=2)
+    assert float((frames.amax(dim=1) / frames.median(dim=1).values).median()) > 10
+
+
 def test_babble_has_all_voices_at_about_the_same_level() -> None:
     time = torch.arange(RATE) / RATE
     voices = torch.stack([gain * torch.sin(2 * torch.pi * hz * time) for gain, hz in ((1, 200), (0.01, 500), (0, 900))])

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -163,7 +164,12 @@ def denoising(shelf: Shelf, seconds: float, channels: int = 1) -> Denoising:
     )
 
 
-def test_recordings_of_other_lengths_and_channels_are_cleaned_together(shelf: Shelf) -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_recordings_of_other_lengths_and_channels_are_cleaned_together(
+    shelf: Shelf, ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(shelf.models["quiet"], pipeline=denoisers.tiny_denoiser(ahead=ahead))
+    monkeypatch.setitem(shelf.models, "quiet", model)
     works = [denoising(shelf, 0.3), denoising(shelf, 0.5, channels=2), denoising(shelf, 0.4)]
     assert len({work.key for work in works}) == 1
     assert denoising(shelf, 2.0).key != works[0].key

@@ -144,12 +144,18 @@ class Block(nn.Module):
         self.leave_bands = zeroed(nn.Linear(channels, channels))
 
     def forward(
-        self, x: Tensor, told: State, state: State | None, seeing: Tensor | None, later: int
+        self,
+        x: Tensor,
+        told: State,
+        state: State | None,
+        seeing: Tensor | None,
+        later: int,
+        backwards: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Returns x plus what the layers say, and the state of the layer along the frames before the last `later`.
 
         `told` is for each modulation. `seeing` [batch] is what the layer from the last frame to the first is multiplied
-        by, if there is any.
+        by, if there is any; `backwards` [frames, batch] is the order in which it takes them, where that is another.
         """
         bands, frames, batch, channels = x.shape
         inputs = self.enter_frames(x, told[0]).transpose(0, 1).reshape(frames, -1, channels)
@@ -158,7 +164,8 @@ class Block(nn.Module):
             recurrent = torch.cat([recurrent, self._recurrent(inputs[frames - later :], state)[0]])
         along = self.leave_frames(recurrent).reshape(frames, bands, batch, channels)
         if seeing is not None:
-            back = self.leave_frames_back(self.frames_back(inputs.flip(0))[0].flip(0))
+            order = None if backwards is None else backwards.repeat(1, bands)
+            back = self.leave_frames_back(_turned(self.frames_back(_turned(inputs, order))[0], order))
             along = along + seeing[:, None] * back.reshape(along.shape)
         x = x + along.transpose(0, 1)
         across = self.leave_bands(self._across(self.enter_bands(x, told[1]).reshape(bands, -1, channels)))
@@ -182,6 +189,17 @@ class Block(nn.Module):
         # In a stream frames come one by one, and for a single one the kernel of a sequence takes twice as long.
         hidden, cell = torch.lstm_cell(inputs[0], [part[0] for part in state], *self.frames.all_weights[0])
         return hidden[None], (hidden[None], cell[None])
+
+
+def _turned(frames: Tensor, order: Tensor | None) -> Tensor:
+    """Returns frames [frames, rows, channels] from the last to the first, or in another order [frames, rows]."""
+    return frames.flip(0) if order is None else frames.gather(0, order[..., None].expand_as(frames))
+
+
+def _backwards(frames: int, ends: Tensor) -> Tensor:
+    """Returns the places [frames, batch] of so many frames, the first `ends` [batch] from the last to the first."""
+    places = torch.arange(frames, device=ends.device)[:, None]
+    return torch.where(places < ends, ends - 1 - places, places)
 
 
 def _lstm(inputs: Tensor, *weights: Tensor) -> Tensor:
@@ -236,7 +254,14 @@ class Bands(Network):
         return tuple(part.told(embedding) for part in self.modules() if isinstance(part, Modulation))
 
     def piece(
-        self, x: Tensor, told: State, condition: Condition, state: State | None = None, *, ahead: int | None = None
+        self,
+        x: Tensor,
+        told: State,
+        condition: Condition,
+        state: State | None = None,
+        *,
+        ahead: int | None = None,
+        ends: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         if x.shape[2] != self.ports.bins:
             raise UsageError(f"this network was built for spectra of {self.ports.bins} bins, not {x.shape[2]}")
@@ -254,10 +279,11 @@ class Bands(Network):
         bands = bands.unflatten(1, sources.shape[:2])
         fold = self.config.fold
         hidden = self.down(bands.unflatten(0, (-1, fold)).movedim(1, 3).flatten(3))
+        backwards = None if ends is None else _backwards(x.shape[-1], ends.to(x.device).clamp(max=x.shape[-1]))
         after: State = ()
         for number, block in enumerate(self.blocks):
             own = None if state is None else state[1 + 2 * number : 3 + 2 * number]
-            hidden, own = block(hidden, told[2 * number : 2 * number + 2], own, seeing, later)
+            hidden, own = block(hidden, told[2 * number : 2 * number + 2], own, seeing, later, backwards)
             after += own
         unfolded = self.up(hidden).unflatten(-1, (fold, -1)).movedim(3, 1).flatten(0, 1)
         fine = functional.silu(self.fine(self.enter_fine(torch.cat([bands, unfolded], dim=-1), told[-1])))

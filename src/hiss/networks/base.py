@@ -78,7 +78,14 @@ class Network(nn.Module, ABC):
         raise UsageError(_WHOLE)
 
     def piece(
-        self, x: Tensor, told: State, condition: Condition, state: State | None = None, *, ahead: int | None = None
+        self,
+        x: Tensor,
+        told: State,
+        condition: Condition,
+        state: State | None = None,
+        *,
+        ahead: int | None = None,
+        ends: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Returns F for the next frames of a longer x, and the state that the frames after them need.
 
@@ -92,6 +99,8 @@ class Network(nn.Module, ABC):
             state: what the piece before returned; nothing for the first.
             ahead: how many of the last frames the next piece begins with again: those before them are made final, with
                 these in sight. 0 is the end, as it is for `forward`; left out, nothing looks ahead.
+            ends: how many of the frames of each x are its own [batch], whole numbers from 0 on: what looks ahead sees
+                those alone, and what is made of the others does not matter. All, where left out.
 
         Raises:
             UsageError: the network is not framewise.

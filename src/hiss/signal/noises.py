@@ -106,6 +106,27 @@ def clicks(channels: int, samples: int, sample_rate: int, generator: torch.Gener
     return _unit(convolve(hits, sound))
 
 
+def thumps(channels: int, samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
+    """Returns thuds over faint noise, as of hands on a microphone, steps, doors and knocks on a table.
+
+    One to eight a second come at random, of random strength. Each is noise that falls by 12 dB an octave from a pitch
+    of 60 to 600 Hz on; it swells in 2 to 20 ms, and fades to 1/e in 20 to 200 ms. Tinted noise lies 0 to 40 dB below.
+    """
+    often, pitch, swell, fall, below = torch.rand(5, generator=generator).tolist()
+    edge = 60 * 10**pitch
+    rumble = _spectral(
+        channels, samples, sample_rate, generator, lambda hz: -0.6 * torch.log2((hz / edge).clamp(min=1))
+    )
+    count = max(1, round(8**often * samples / sample_rate))
+    strengths = torch.randn(channels, count, generator=generator).exp()
+    places = torch.randint(samples, (channels, count), generator=generator)
+    hits = torch.zeros(channels, samples).scatter_add_(1, places, strengths)
+    rise, decay = (length * sample_rate for length in (2e-3 * 10**swell, 20e-3 * 10**fall))
+    time = torch.arange(max(2, min(samples, round(6 * decay))))
+    thuds = rumble * convolve(hits, torch.exp(-time / decay) - torch.exp(-time / decay - time / rise))
+    return _unit(_unit(thuds) + 10 ** (-2 * below) * tinted(channels, samples, sample_rate, generator))
+
+
 def beeps(channels: int, samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
     """Returns tones that come and go, as of alarms, telephones, birds and machines: steps or glides of pitch.
 
@@ -147,6 +168,7 @@ NOISES: dict[str, Noise] = {
     "gusts": gusts,
     "hum": hum,
     "clicks": clicks,
+    "thumps": thumps,
     "beeps": beeps,
     "offset": offset,
 }

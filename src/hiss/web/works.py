@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from hiss.audio import Audio, Form
-from hiss.denoising import BLOCK, foresees
+from hiss.denoising import BLOCK, coding_by_frames
 from hiss.diffusion.sampling import sampler
 from hiss.errors import UsageError
 from hiss.generation import STRENGTH, samples_asked
@@ -170,10 +170,10 @@ class Denoising(Work):
 
     @property
     def key(self) -> Hashable:
-        # Shorter ones are filled up with silence: below half the length that costs more than it gains. And only a
-        # model that takes each frame once cannot tell silence that comes later.
+        # Shorter ones are filled up with silence: below half the length that costs more than it gains. And a model
+        # that sees recordings as a whole would take it for a part of them.
         samples = self.upload.audio.samples.shape[1]
-        size = samples if foresees(self.model.pipeline.model, causal=False) else frexp(samples)[1]
+        size = samples if coding_by_frames(self.model.pipeline.model) is None else frexp(samples)[1]
         return self.model.name, self.ask.steps, self.ask.keep_db, self.upload.audio.sample_rate, size
 
     @property
@@ -197,8 +197,10 @@ class Denoising(Work):
         stream = self.model.pipeline.stream(rate, len(noisy), steps=ask.steps, keep_db=ask.keep_db, ahead=True)
         # The more channels, the shorter the pieces: what is worked on at once stays small enough for caches.
         pieces, clean = noisy.split(max(1, round(BLOCK * rate / len(noisy))), dim=1), []
+        left = [one.samples.shape[1] for one in recordings for _ in range(one.channels)]
         for number, piece in enumerate(pieces, 1):
-            clean.append(stream.push(piece))
+            clean.append(stream.push(piece, lengths=[min(piece.shape[1], samples) for samples in left]))
+            left = [max(0, samples - piece.shape[1]) for samples in left]
             watch(number, len(pieces))
         parts = torch.cat([*clean, stream.finish()], dim=1).split(channels)
         pairs = zip(parts, recordings, strict=True)
