@@ -1,15 +1,17 @@
 """Measures /v1/denoise: how much faster requests are answered that are worked on together than one by one.
 
-    OMP_NUM_THREADS=1 python benchmarks/serve.py [--clients 16] [--seconds 0.5 1 4] [--rounds 3]
+    OMP_NUM_THREADS=1 python benchmarks/serve.py [--clients 16] [--seconds 0.5 1 4] [--shortest 0.6] [--rounds 3]
 
 Two servers run in this process, on this machine, with the bundled denoiser: one makes batches, the other does not.
-Each is asked by that many clients at once, twice each, for clips of the recording that comes with the package; the two
-take turns, round by round, so that other work on the machine disturbs both alike. Of each, the best round counts.
+Each is asked by that many clients at once, twice each, for clips of the recording that comes with the package, all of
+one length or from a share of it, `--shortest`, up to it. The two take turns, round by round, so that other work on the
+machine disturbs both alike. Of each, the best round counts.
 """
 
 import argparse
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from importlib.resources import files
@@ -39,11 +41,11 @@ class Running:
         self.thread.start()
         there.wait()
 
-    def seconds(self, content: bytes, clients: int) -> float:
-        """Returns how long it takes to answer all."""
+    def seconds(self, contents: Sequence[bytes]) -> float:
+        """Returns how long it takes to answer all, where each client sends what is its own."""
         host, port = self.listener.socket.getsockname()
 
-        def ask(_: int) -> None:
+        def ask(content: bytes) -> None:
             connection = HTTPConnection(host, port)
             for _ in range(EACH):
                 connection.request("POST", "/v1/denoise", content)
@@ -53,8 +55,8 @@ class Running:
             connection.close()
 
         began = time.perf_counter()
-        with ThreadPoolExecutor(clients) as pool:
-            list(pool.map(ask, range(clients)))
+        with ThreadPoolExecutor(len(contents)) as pool:
+            list(pool.map(ask, contents))
         return time.perf_counter() - began
 
     def stop(self) -> None:
@@ -62,10 +64,16 @@ class Running:
         self.thread.join()
 
 
+def clip(recording: Audio, seconds: float) -> bytes:
+    """Returns the beginning of a recording as a file."""
+    return Audio(recording.samples[:, : round(seconds * recording.sample_rate)], recording.sample_rate).encode("flac")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, nargs="+", default=[0.5, 1.0, 4.0])
+    parser.add_argument("--shortest", type=float, default=1.0, help="share of the longest clip")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     shelf = Shelf(["denoise-16k"])
@@ -73,19 +81,20 @@ def main() -> None:
     servers = {together: Running(shelf, together=together) for together in (16, 1)}
     try:
         for seconds in options.seconds:
-            content = Audio(noisy.samples[:, : round(seconds * noisy.sample_rate)], noisy.sample_rate).encode("flac")
+            lengths = torch.linspace(options.shortest * seconds, seconds, options.clients).tolist()
+            contents = [clip(noisy, length) for length in lengths]
             for server in servers.values():
-                server.seconds(content, 1)  # starts the decoder
+                server.seconds(contents[:1])  # starts the decoder
             rounds = [
-                {together: server.seconds(content, options.clients) for together, server in servers.items()}
+                {together: server.seconds(contents) for together, server in servers.items()}
                 for _ in range(options.rounds)
             ]
             best = {together: min(one[together] for one in rounds) for together in servers}
-            rates = {together: options.clients * EACH * seconds / best[together] for together in servers}
+            rates = {together: EACH * sum(lengths) / best[together] for together in servers}
             print(
-                f"{options.clients} clients, clips of {seconds:g} s, {torch.get_num_threads()} threads: "
-                f"{rates[16]:.1f} s of sound per s in batches, {rates[1]:.1f} one by one: "
-                f"{rates[16] / rates[1]:.2f} times as fast"
+                f"{options.clients} clients, clips of {lengths[0]:g} to {seconds:g} s, "
+                f"{torch.get_num_threads()} threads: {rates[16]:.1f} s of sound per s in batches, "
+                f"{rates[1]:.1f} one by one: {rates[16] / rates[1]:.2f} times as fast"
             )
     finally:
         for server in servers.values():

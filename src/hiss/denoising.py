@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hiss.conditioners.recording import Recording
 from hiss.diffusion import sampling
@@ -270,17 +271,24 @@ class _Frames:
 
     def _cleaned(self, encoded: Tensor, ends: Sequence[int | None], later: int) -> Tensor:
         """Returns the clean frames [batch, channels, *space] of the next noisy ones, without the last `later`."""
+        batch, frames = len(encoded), encoded.shape[-1]
+        now, own = frames - later, self._own(ends, frames)
+        if (longest := max(own)) < frames:  # after the end of all there is silence, which needs no work
+            begin = self._frames
+            clean = encoded[..., :0]
+            if longest:
+                clean = self._cleaned(encoded[..., :longest], ends, max(0, longest - now))
+            self._frames = begin + now
+            return functional.pad(clean, (0, now - clean.shape[-1]))
         (recording,) = self.model.conditioners
         assert isinstance(recording, Recording)
-        batch, frames = len(encoded), encoded.shape[-1]
-        now = frames - later
         level, self._level = recording.running_level(encoded[..., :now], self._level)
         levels = level
         if later:
             levels = torch.cat([level, recording.running_level(encoded[..., now:], self._level)[0]], dim=-1)
         condition = Condition(signal=divided(encoded, levels))
         evaluations = count()
-        own = self._own(ends, frames) if self.later is not None else None
+        seen = torch.tensor(own) if self.later is not None and min(own) < frames else None
 
         # A sampler treats all numbers alike and leaves it to `denoise` how they belong together. So here each frame is
         # an item of its own, with its own noise, which thus depends neither on the piece nor on the channel.
@@ -292,7 +300,7 @@ class _Frames:
             joined = x.unflatten(0, (batch, frames)).movedim(1, -1)
             ahead = None if self.later is None else later
             told = self._told[evaluation]
-            piece = self.model.denoiser.piece(joined, told, condition, state, ahead=ahead, ends=own)
+            piece = self.model.denoiser.piece(joined, told, condition, state, ahead=ahead, ends=seen)
             estimate, self._states[evaluation] = piece
             return estimate.movedim(-1, 1).flatten(0, 1)
 
@@ -304,11 +312,10 @@ class _Frames:
         heard = encoded[..., :now].flatten(1, -2).any(dim=1).reshape(level.shape)  # a frame of silence stays silence
         return joined * level * heard
 
-    def _own(self, ends: Sequence[int | None], frames: int) -> Tensor | None:
-        """Returns how many of the next frames are those of each recording [batch]; None where all of them are."""
+    def _own(self, ends: Sequence[int | None], frames: int) -> list[int]:
+        """Returns how many of the next frames are those of each recording."""
         shape = self.model.representation.shape
-        own = [frames if end is None else max(0, shape(end)[-1] - self._frames) for end in ends]
-        return torch.tensor(own) if min(own) < frames else None
+        return [frames if end is None else min(frames, max(0, shape(end)[-1] - self._frames)) for end in ends]
 
 
 class _Whole:

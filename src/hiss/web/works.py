@@ -189,7 +189,9 @@ class Denoising(Work):
         return of_denoising(self.model.source, self.ask)
 
     def make(self, works: Sequence[Self], watch: Progress) -> list[list[Audio]]:
-        recordings = [work.upload.audio for work in works]
+        # By length, so that those that are worked on side by side end at about the same time.
+        order = sorted(range(len(works)), key=lambda place: works[place].upload.audio.samples.shape[1])
+        recordings = [works[place].upload.audio for place in order]
         channels, rate = [one.channels for one in recordings], recordings[0].sample_rate
         longest = max(one.samples.shape[1] for one in recordings)
         noisy = torch.cat([functional.pad(one.samples, (0, longest - one.samples.shape[1])) for one in recordings])
@@ -203,8 +205,11 @@ class Denoising(Work):
             left = [max(0, samples - piece.shape[1]) for samples in left]
             watch(number, len(pieces))
         parts = torch.cat([*clean, stream.finish()], dim=1).split(channels)
-        pairs = zip(parts, recordings, strict=True)
-        return [[Audio(part[:, : one.samples.shape[1]], rate)] for part, one in pairs]
+        made = {
+            place: [Audio(part[:, : one.samples.shape[1]], rate)]
+            for place, part, one in zip(order, parts, recordings, strict=True)
+        }
+        return [made[place] for place in range(len(works))]
 
 
 def _checked(shelf: Shelf, ask: Generate | Edit, task: Task) -> Model:
