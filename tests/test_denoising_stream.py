@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import denoisers
 import pytest
@@ -19,7 +20,7 @@ from hiss.errors import HissError, UsageError
 from hiss.model import AudioDiffusionModel
 from hiss.networks.bands import Bands, BandsConfig
 from hiss.noise import seeded
-from hiss.types import Prompt
+from hiss.types import Prompt, State
 
 RATE = 4000
 CONFIG = replace(
@@ -290,6 +291,25 @@ def test_channels_may_end_before_others(rate: int, steps: int, ahead: bool, piec
     for recording, clean, length in zip(together, made, samples, strict=True):
         alone = streamed(DenoisingStream(model, rate, steps=steps, ahead=ahead), recording[None, :length], piece)
         torch.testing.assert_close(clean[:length], alone[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_silence_after_the_end_of_all_is_no_work(ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(CONFIG.network, BandsConfig)
+    model, worked = awake(replace(CONFIG, network=replace(CONFIG.network, ahead=True))), []
+    piece = model.denoiser.piece
+
+    def counted(x: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, State]:
+        worked.append(x.shape[-1])
+        return piece(x, *arguments, **options)
+
+    monkeypatch.setattr(model.denoiser, "piece", counted)
+    stream = DenoisingStream(model, RATE, 2, ahead=ahead)
+    made = torch.cat([stream.push(functional.pad(noisy(1000, 2), (0, 8000)), lengths=[900, 1000]), stream.finish()], 1)
+    assert made.shape == (2, 9000)
+    own = math.ceil(1000 / 32) + 1
+    assert own <= sum(worked) <= (own + int(0.5 * 0.5 * RATE / 32) if ahead else own)  # windows share a half
+    assert not made[:, 1000:].any()
 
 
 @pytest.mark.parametrize("rate", [4000, 11_025])

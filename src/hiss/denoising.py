@@ -32,8 +32,7 @@ class DenoisingStream:
 
     All that comes out together is as long as all that went in, and aligned with it; how the recording is cut into
     pieces does not change it. Each channel is cleaned alone, so the channels may as well be recordings of their own,
-    some of which end before others.
-    What lies above half the sample rate of the model is lost. Silence stays silence.
+    some of which end before others. What lies above half the sample rate of the model is lost. Silence stays silence.
 
     A causal model takes each frame of the spectrum once and keeps a state, so there are no seams, and the delay is one
     frame, with any number of steps. One that was trained to look ahead can do so, too; where it shall look ahead, it

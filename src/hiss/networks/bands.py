@@ -150,7 +150,7 @@ class Block(nn.Module):
         state: State | None,
         seeing: Tensor | None,
         later: int,
-        backwards: Tensor | None = None,
+        backwards: Tensor | None,
     ) -> tuple[Tensor, State]:
         """Returns x plus what the layers say, and the state of the layer along the frames before the last `later`.
 
