@@ -4,7 +4,8 @@ import pytest
 import soxr
 import torch
 
-from hiss.signal.resampling import ResampleStream, resample_period, resampling_delay
+from hiss.audio import Audio
+from hiss.signal.resampling import ResampleStream, resample_period, resample_wide, resampling_delay
 
 RATES = [(48000, 16000), (16000, 48000), (44100, 16000), (8000, 16000), (16000, 16000)]
 
@@ -42,3 +43,27 @@ def test_a_period_keeps_its_fourier_series(before: int, after: int, turns: int) 
         return torch.cos(2 * torch.pi * turns * torch.arange(samples) / samples)
 
     torch.testing.assert_close(resample_period(cosine(before), after), cosine(after))
+
+
+@pytest.mark.parametrize(
+    ("rate", "to"), [(48000, 16000), (44100, 16000), (16000, 48000), (16000, 44100), (22050, 16000)]
+)
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.96])
+def test_wide_resampling_keeps_what_the_lower_rate_can_hold(rate: int, to: int, share: float) -> None:
+    def tone(at: int) -> torch.Tensor:
+        return torch.sin(torch.pi * share * min(rate, to) * torch.arange(at // 2, dtype=torch.float64) / at)[None]
+
+    made, wanted, edge = resample_wide(tone(rate), rate, to), tone(to), to // 20
+    torch.testing.assert_close(made[:, edge:-edge], wanted[:, edge:-edge], atol=0.01, rtol=0)
+
+
+def test_wide_resampling_keeps_out_what_the_lower_rate_cannot_hold() -> None:
+    tone = torch.sin(torch.pi * 16100 * torch.arange(48000, dtype=torch.float64) / 48000)[None]
+    assert resample_wide(tone, 48000, 16000)[:, 800:-800].abs().max() < 0.001
+
+
+@pytest.mark.parametrize(("rate", "to"), RATES)
+@pytest.mark.parametrize("samples", [0, 1, 7, 4999])
+def test_wide_resampling_gives_as_many_samples_as_the_usual(rate: int, to: int, samples: int) -> None:
+    signal = torch.ones(2, samples)
+    assert resample_wide(signal, rate, to).shape == Audio(signal, rate).resample(to).samples.shape

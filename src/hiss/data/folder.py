@@ -97,7 +97,7 @@ class Files:
         own, new = entry.facts.sample_rate, self.sample_rate
         # From a frame that is also a sample of the new rate, and with room for the resampler's filter on both sides,
         # so that a part sounds exactly as it does in the whole.
-        step, margin = own // gcd(own, new), 0 if own == new else own // 50
+        step, margin = own // gcd(own, new), 0 if own == new else own // 25
         first = max(start * own // new - margin, 0) // step * step
         end = ceil((start + samples) * own / new) + margin
         audio = Audio.load(entry.path, start=first / own, seconds=(end - first) / own)
