@@ -1,4 +1,4 @@
-"""Resampling in pieces: the same as in one, of the same length, and never later than stated."""
+"""Resampling in pieces: the same as in one, as long, never later than stated; and as a whole: nothing below is lost."""
 
 import pytest
 import soxr

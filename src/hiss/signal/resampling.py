@@ -1,4 +1,4 @@
-"""Another sample rate for a signal that comes in pieces, or that goes round in a circle."""
+"""Another sample rate for a signal that is there as a whole, comes in pieces, or goes round in a circle."""
 
 from math import ceil, gcd, pi
 
