@@ -67,3 +67,10 @@ def test_wide_resampling_keeps_out_what_the_lower_rate_cannot_hold() -> None:
 def test_wide_resampling_gives_as_many_samples_as_the_usual(rate: int, to: int, samples: int) -> None:
     signal = torch.ones(2, samples)
     assert resample_wide(signal, rate, to).shape == Audio(signal, rate).resample(to).samples.shape
+
+
+def test_wide_resampling_of_long_sounds_has_no_seams() -> None:
+    tone = torch.sin(torch.pi * 15000 * torch.arange(48000 * 90, dtype=torch.float64) / 48000)[None]
+    wanted = torch.sin(torch.pi * 15000 * torch.arange(16000 * 90, dtype=torch.float64) / 16000)[None]
+    made = resample_wide(tone, 48000, 16000)
+    torch.testing.assert_close(made[:, 800:-800], wanted[:, 800:-800], atol=0.001, rtol=0)

@@ -12,6 +12,8 @@ from hiss.signal.noises import smooth_length
 _FULL = 0.97
 """Share of half the lower rate up to which `resample_wide` leaves everything as it is."""
 
+_RINGS, _PIECE = 0.04, 30.0  # seconds
+
 
 class ResampleStream:
     """Resampling [channels, samples] piece by piece: all pieces together are as long as the whole, and aligned."""
@@ -43,18 +45,31 @@ def resample_wide(audio: Tensor, rate: int, to: int) -> Tensor:
     """Returns [..., round(samples * to / rate)] of a sound [..., samples] with nearly all that the lower rate can hold.
 
     `Audio.resample` and streams lose what lies above 0.93 of half that rate, this what lies above 0.97 of it, where it
-    falls as a cosine does. It takes a Fourier transform of the whole, and rings for 0.03 s.
+    falls as a cosine does. It takes Fourier transforms of half a minute or so at most, and rings for 0.03 s.
     """
     samples = audio.shape[-1]
     if rate == to or not samples:
         return audio
     own, new = rate // gcd(rate, to), to // gcd(rate, to)
-    periods = smooth_length(ceil((samples + rate // 25) / own))  # with room, or else the end rings into the start
-    spectrum = torch.fft.rfft(audio, n=periods * own)[..., : periods * min(own, new) // 2]
-    share = torch.arange(spectrum.shape[-1], device=audio.device) / spectrum.shape[-1]
-    edge = 0.5 + 0.5 * torch.cos(pi * (share.clamp(min=_FULL) - _FULL) / (1 - _FULL))
-    resampled: Tensor = torch.fft.irfft(spectrum * edge * (new / own), n=periods * new)
+    # Counted in the shortest times that are whole numbers of samples at both rates; what rings is cut off again.
+    whole, rings = ceil(samples / own), ceil(_RINGS * rate / own)
+    size = smooth_length(min(whole, ceil(_PIECE * rate / own)) + 2 * rings)
+    step = size - 2 * rings
+    behind = -(-whole // step) * step * own - samples
+    padded = torch.nn.functional.pad(audio, (rings * own, rings * own + behind))
+    pieces = padded.unfold(-1, size * own, step * own).unbind(-2)
+    kept = slice(rings * new, (rings + step) * new)
+    resampled = torch.cat([_through_spectrum(piece, size, own, new)[..., kept] for piece in pieces], dim=-1)
     return resampled[..., : (2 * samples * to + rate) // (2 * rate)]
+
+
+def _through_spectrum(piece: Tensor, size: int, own: int, new: int) -> Tensor:
+    """Returns [..., size * new] of a piece [..., size * own], as if it went round in a circle."""
+    spectrum = torch.fft.rfft(piece)[..., : size * min(own, new) // 2]
+    share = torch.arange(spectrum.shape[-1], device=piece.device) / spectrum.shape[-1]
+    edge = 0.5 + 0.5 * torch.cos(pi * (share.clamp(min=_FULL) - _FULL) / (1 - _FULL))
+    resampled: Tensor = torch.fft.irfft(spectrum * edge * (new / own), n=size * new)
+    return resampled
 
 
 def resample_period(audio: Tensor, samples: int) -> Tensor:
