@@ -45,7 +45,8 @@ def resample_wide(audio: Tensor, rate: int, to: int) -> Tensor:
     """Returns [..., round(samples * to / rate)] of a sound [..., samples] with nearly all that the lower rate can hold.
 
     `Audio.resample` and streams lose what lies above 0.93 of half that rate, this what lies above 0.97 of it, where it
-    falls as a cosine does. It takes Fourier transforms of half a minute or so at most, and rings for 0.03 s.
+    falls as a cosine does. It takes Fourier transforms of half a minute or so at most, and rings for 0.03 s. `rate` and
+    `to` are in Hz.
     """
     samples = audio.shape[-1]
     if rate == to or not samples:
