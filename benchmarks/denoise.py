@@ -1,10 +1,11 @@
 """Compares denoisers on mixtures of speech and noise that no model of ours was trained on.
 
-    OMP_NUM_THREADS=1 python benchmarks/denoise.py [--limit 10] [--rate 16000] [--systems rnnoise ...] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/denoise.py [--limit 10] [--draws 2] [--rate 16000] [--systems rnnoise ...]
 
 Speech and noise are the test splits in $HISS_DATA/speech and $HISS_DATA/noise, at 16 kHz. Every recording of speech is
 mixed with a recorded or generated noise at each of -5, 0, 5, 10 and 15 dB, and once with white Gaussian noise at one of
-them. At 48 kHz only full-band speech takes part. Two more tables say what becomes of clean speech and of noise alone.
+them; `--draws` asks for several noises at each. At 48 kHz only full-band speech takes part. Two more tables say what
+becomes of clean speech and of noise alone.
 
 All systems take turns at every file, on one thread. RNNoise works at 48 kHz, its delay is taken out again.
 """
@@ -74,15 +75,16 @@ def white(like: Audio, item: int) -> Audio:
     return Audio(0.1 * noise, like.sample_rate)
 
 
-def mixtures(speech: Named, noises: Named) -> Iterator[SpeechPair]:
-    """Yields every recording of speech at every SNR with a noise drawn for it, and once with white noise."""
+def mixtures(speech: Named, noises: Named, draws: int = 1) -> Iterator[SpeechPair]:
+    """Yields every recording of speech at every SNR with so many noises drawn for it, and once with white noise."""
     for item, (name, clean) in enumerate(speech):
         for level in LEVELS:
             generator = seeded("noise", item, level)
-            kind, noise = noises[int(torch.randint(len(noises), (), generator=generator))]
-            start = int(torch.randint(noise.samples.shape[1], (), generator=generator))
-            part = Audio(repeat(noise.samples, clean.samples.shape[1], start=start), clean.sample_rate)
-            yield mixed(f"{name} {level} dB", clean, part, level, kind.split()[0])
+            for draw in range(draws):
+                kind, noise = noises[int(torch.randint(len(noises), (), generator=generator))]
+                start = int(torch.randint(noise.samples.shape[1], (), generator=generator))
+                part = Audio(repeat(noise.samples, clean.samples.shape[1], start=start), clean.sample_rate)
+                yield mixed(f"{name} {level} dB{f' {draw}' * (draws > 1)}", clean, part, level, kind.split()[0])
         level = LEVELS[item % len(LEVELS)]
         yield mixed(f"{name} white {level} dB", clean, white(clean, item), level, "white")
 
@@ -203,7 +205,8 @@ def text(reports: dict[str, DenoisingReport]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, help="recordings of speech, each in six mixtures; all by default")
+    parser.add_argument("--limit", type=int, help="recordings of speech; all by default")
+    parser.add_argument("--draws", type=int, default=1, help="noises for each recording at each SNR")
     parser.add_argument("--rate", type=int, choices=(16000, 48000), default=16000, help="Hz of the mixtures")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
@@ -223,7 +226,7 @@ def main() -> None:
         ("white", white(clean, item)) for item, (_, clean) in enumerate(speech[:5])
     ]
     tables: dict[str, Callable[[], Iterator[SpeechPair]]] = {
-        "Mixtures": lambda: mixtures(speech, noises),
+        "Mixtures": lambda: mixtures(speech, noises, options.draws),
         "Clean speech": lambda: (SpeechPair(name, clean, clean) for name, clean in speech),
         "Noise alone": lambda: (
             SpeechPair(f"{name} {item}", silent(noise), noise, noise=name.split()[0])
@@ -234,7 +237,8 @@ def main() -> None:
     print(file=sys.stderr)
     print(text(reports))
     if options.json:
-        facts = {"torch": torch.__version__, "cores": os.cpu_count(), "rate": options.rate, "limit": options.limit}
+        facts = {"torch": torch.__version__, "cores": os.cpu_count()}
+        facts |= {name: getattr(options, name) for name in ("rate", "limit", "draws")}
         tables = {title: report.to_dict() for title, report in reports.items()}
         options.json.write_text(json.dumps({"settings": facts} | tables, indent=2) + "\n")
 
