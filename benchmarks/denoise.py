@@ -1,6 +1,6 @@
 """Compares denoisers on mixtures of speech and noise that no model of ours was trained on.
 
-    OMP_NUM_THREADS=1 python benchmarks/denoise.py [--limit 10] [--draws 2] [--rate 16000] [--systems rnnoise ...]
+    OMP_NUM_THREADS=1 python benchmarks/denoise.py [--limit 10] [--draws 2] [--rate 16000] [--json FILE]
 
 Speech and noise are the test splits in $HISS_DATA/speech and $HISS_DATA/noise, at 16 kHz. Every recording of speech is
 mixed with a recorded or generated noise at each of -5, 0, 5, 10 and 15 dB, and once with white Gaussian noise at one of
